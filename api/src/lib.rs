@@ -1,7 +1,14 @@
 //! What Countersign's programs say to one another: the gRPC contracts, and how they are carried.
 
 /// The messages, clients and servers generated from `proto/countersign/v1`.
-#[expect(missing_docs, clippy::all, reason = "generated code; the .proto files hold the documentation")]
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    reason = "generated code; the .proto files hold the documentation"
+)]
 pub mod proto {
     tonic::include_proto!("countersign.v1");
 }
