@@ -1,5 +1,8 @@
 //! What Countersign's programs say to one another: the gRPC contracts, and how they are carried.
 
+pub mod logging;
+pub mod ops;
+
 /// The messages, clients and servers generated from `proto/countersign/v1`.
 #[allow(
     missing_docs,
