@@ -1,1 +1,3 @@
+//! `countersign-proxy`: the sidecar.
+
 fn main() {}
