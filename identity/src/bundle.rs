@@ -1,0 +1,236 @@
+//! The roots that are believed for one trust domain (SPIFFE Trust Domain and Bundle).
+
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use rustls_pki_types::pem::{PemObject as _, SectionKind};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use crate::spiffe::{SpiffeId, TrustDomain};
+use crate::x509;
+
+/// Why a bundle is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    /// A bundle without authorities could verify nobody.
+    #[error("the bundle of {trust_domain} has no X.509 authority")]
+    Empty {
+        /// Whose bundle it is.
+        trust_domain: TrustDomain,
+    },
+    /// The text is not PEM (RFC 7468).
+    #[error("the bundle is not PEM: {reason}")]
+    Pem {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A bundle is public and holds certificates only; a private key in it was put there by mistake.
+    #[error(
+        "PEM block {index} of the bundle is not a certificate ({kind}); remove it from the file"
+    )]
+    NotACertificate {
+        /// Which PEM block, from 1.
+        index: usize,
+        /// What it is instead.
+        kind: String,
+    },
+    /// An authority cannot be read.
+    #[error("authority {index} of the bundle: {reason}")]
+    Malformed {
+        /// Which authority, from 1.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An authority's certificate does not allow it to sign certificates (X509-SVID §3.2, §4.1,
+    /// §4.3).
+    #[error("authority {index} of the bundle is not a signing certificate: {reason}")]
+    NotAnAuthority {
+        /// Which authority, from 1.
+        index: usize,
+        /// What it lacks.
+        reason: &'static str,
+    },
+    /// A signing certificate's SPIFFE ID has no path (X509-SVID §3.2).
+    #[error("authority {index} of the bundle has the SPIFFE ID {id:?}, which may have no path")]
+    AuthorityId {
+        /// Which authority, from 1.
+        index: usize,
+        /// Its ID as written.
+        id: String,
+    },
+}
+
+/// The X.509 authorities of one trust domain. There is at least one.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    trust_domain: TrustDomain,
+    authorities: Vec<CertificateDer<'static>>,
+    anchors: Vec<TrustAnchor<'static>>,
+    validity: Vec<(SystemTime, SystemTime)>,
+    sequence: u64,
+}
+
+impl PartialEq for Bundle {
+    // The anchors and their validity follow from the authorities.
+    fn eq(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain
+            && self.authorities == other.authorities
+            && self.sequence == other.sequence
+    }
+}
+
+impl Eq for Bundle {}
+
+impl Bundle {
+    /// A bundle of these authorities. `sequence` grows with every change; 0 is "not known".
+    ///
+    /// # Errors
+    /// There is no authority, or one of them is not a signing certificate.
+    pub fn new(
+        trust_domain: TrustDomain,
+        authorities: Vec<CertificateDer<'static>>,
+        sequence: u64,
+    ) -> Result<Self, BundleError> {
+        if authorities.is_empty() {
+            return Err(BundleError::Empty { trust_domain });
+        }
+        let mut anchors = Vec::with_capacity(authorities.len());
+        let mut validity = Vec::with_capacity(authorities.len());
+        for (index, authority) in (1..).zip(&authorities) {
+            validity.push(check_authority(index, authority)?);
+            let anchor = webpki::anchor_from_trusted_cert(authority).map_err(|error| {
+                BundleError::Malformed {
+                    index,
+                    reason: error.to_string(),
+                }
+            })?;
+            anchors.push(anchor.to_owned());
+        }
+        Ok(Self {
+            trust_domain,
+            authorities,
+            anchors,
+            validity,
+            sequence,
+        })
+    }
+
+    /// Reads a bundle from PEM text of one or more certificates. Its sequence is 0, "not known".
+    ///
+    /// # Errors
+    /// The text is not PEM, holds something other than certificates, or see [`Bundle::new`].
+    pub fn from_pem(trust_domain: TrustDomain, pem: &str) -> Result<Self, BundleError> {
+        let mut authorities = Vec::new();
+        for (index, block) in (1..).zip(<(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes())) {
+            match block.map_err(|error| BundleError::Pem {
+                reason: error.to_string(),
+            })? {
+                (SectionKind::Certificate, der) => authorities.push(der.into()),
+                (kind, _) => {
+                    return Err(BundleError::NotACertificate {
+                        index,
+                        kind: format!("{kind:?}"),
+                    });
+                }
+            }
+        }
+        Self::new(trust_domain, authorities, 0)
+    }
+
+    /// The authorities as PEM text (RFC 7468).
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        let mut pem = String::new();
+        for authority in &self.authorities {
+            pem.push_str("-----BEGIN CERTIFICATE-----\n");
+            let text = base64::engine::general_purpose::STANDARD.encode(authority);
+            for (position, character) in text.chars().enumerate() {
+                if position > 0 && position % 64 == 0 {
+                    pem.push('\n');
+                }
+                pem.push(character);
+            }
+            pem.push_str("\n-----END CERTIFICATE-----\n");
+        }
+        pem
+    }
+
+    /// Whose authorities they are.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The authorities' certificates.
+    #[must_use]
+    pub fn x509_authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities
+    }
+
+    /// Grows with every change; 0 is "not known".
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Hands `verify` the trust anchors whose own certificates are valid at `now`: path validation
+    /// (RFC 5280 §6.1) looks at no anchor's validity, but an authority's word ends with its term.
+    pub(crate) fn with_anchors_at<T>(
+        &self,
+        now: SystemTime,
+        verify: impl FnOnce(&[TrustAnchor<'static>]) -> T,
+    ) -> T {
+        let valid = |(not_before, not_after): &(SystemTime, SystemTime)| {
+            *not_before <= now && now <= *not_after
+        };
+        if self.validity.iter().all(valid) {
+            return verify(&self.anchors);
+        }
+        let anchors = self.anchors.iter().zip(&self.validity);
+        let current: Vec<_> = anchors
+            .filter(|(_, validity)| valid(validity))
+            .map(|(anchor, _)| anchor.clone())
+            .collect();
+        verify(&current)
+    }
+}
+
+/// Checks that a certificate may sign others, and gives its validity.
+fn check_authority(
+    index: usize,
+    authority: &CertificateDer<'_>,
+) -> Result<(SystemTime, SystemTime), BundleError> {
+    let malformed = |reason| BundleError::Malformed { index, reason };
+    let certificate = x509::parse(authority).map_err(malformed)?;
+    if !certificate.is_ca() {
+        let reason = "its basic constraints do not say CA";
+        return Err(BundleError::NotAnAuthority { index, reason });
+    }
+    // X509-SVID §4.3 demands the extension; but roots of an existing PKI, which many trust domains
+    // have, may be of a time before it, and RFC 5280 §6.1.4 (n) checks it only where it is.
+    let usage = certificate
+        .key_usage()
+        .map_err(|error| malformed(error.to_string()))?;
+    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        let reason = "its key usage does not include keyCertSign";
+        return Err(BundleError::NotAnAuthority { index, reason });
+    }
+    for uri in x509::uri_names(&certificate).map_err(malformed)? {
+        if uri.starts_with("spiffe:") && !SpiffeId::parse(uri).is_ok_and(|id| id.path().is_empty())
+        {
+            return Err(BundleError::AuthorityId {
+                index,
+                id: uri.to_owned(),
+            });
+        }
+    }
+    let validity = certificate.validity();
+    Ok((
+        x509::system_time(validity.not_before),
+        x509::system_time(validity.not_after),
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The live identity of a process: its SVID and the bundle that it believes, both replaced while
+//! connections go on. A handshake uses what is here when it takes place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
+
+use crate::bundle::Bundle;
+use crate::key::SvidKey;
+use crate::spiffe::TrustDomain;
+use crate::svid::X509Svid;
+
+/// Why an SVID or a bundle was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A process is of one trust domain for as long as it lives.
+    #[error("this process is of the trust domain {expected}, what it was given is of {given}")]
+    OtherTrustDomain {
+        /// The store's trust domain.
+        expected: TrustDomain,
+        /// The trust domain of what was given.
+        given: TrustDomain,
+    },
+    /// The certificate is for another key.
+    #[error("the certificate of the SVID is for another public key than the private key's")]
+    KeyMismatch,
+}
+
+/// An SVID together with its key.
+struct Held {
+    svid: Arc<X509Svid>,
+    certified_key: Arc<CertifiedKey>,
+}
+
+/// The identity of this process, shared by everything that makes or takes connections.
+pub struct IdentityStore {
+    bundle: ArcSwap<Bundle>,
+    held: ArcSwapOption<Held>,
+    changes: watch::Sender<u64>,
+}
+
+impl IdentityStore {
+    /// A store that believes `bundle` and has no SVID yet.
+    #[must_use]
+    pub fn new(bundle: Bundle) -> Arc<Self> {
+        Arc::new(Self {
+            bundle: ArcSwap::from_pointee(bundle),
+            held: ArcSwapOption::empty(),
+            changes: watch::Sender::new(0),
+        })
+    }
+
+    /// The bundle in force.
+    #[must_use]
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.bundle.load_full()
+    }
+
+    /// Replaces the bundle, and says whether it did: one that is the same as before, or older by
+    /// its sequence, changes nothing. Bundles arrive from the CA and from the control plane, and
+    /// the slower of them must not take back what the faster one brought.
+    ///
+    /// # Errors
+    /// The bundle is of another trust domain.
+    pub fn set_bundle(&self, bundle: Bundle) -> Result<bool, StoreError> {
+        self.check_trust_domain(bundle.trust_domain())?;
+        let mut replaced = false;
+        // The watch channel's lock makes compare-and-replace one step, and the change visible
+        // before it is announced.
+        self.changes.send_if_modified(|generation| {
+            let current = self.bundle.load();
+            let older = bundle.sequence() != 0 && bundle.sequence() < current.sequence();
+            if older || **current == bundle {
+                return false;
+            }
+            self.bundle.store(Arc::new(bundle));
+            *generation += 1;
+            replaced = true;
+            true
+        });
+        Ok(replaced)
+    }
+
+    /// The SVID of this process, if it has one.
+    #[must_use]
+    pub fn svid(&self) -> Option<Arc<X509Svid>> {
+        self.held.load().as_ref().map(|held| Arc::clone(&held.svid))
+    }
+
+    /// Replaces the SVID. It is the caller's to verify it against the bundle first.
+    ///
+    /// # Errors
+    /// The key is not that of the certificate, or the ID is of another trust domain.
+    pub fn set_svid(&self, svid: X509Svid, key: SvidKey) -> Result<(), StoreError> {
+        self.check_trust_domain(svid.id().trust_domain())?;
+        let certified_key = CertifiedKey::new(svid.chain().to_vec(), key.signing_key());
+        certified_key
+            .keys_match()
+            .map_err(|_| StoreError::KeyMismatch)?;
+        let held = Held {
+            svid: Arc::new(svid),
+            certified_key: Arc::new(certified_key),
+        };
+        self.changes.send_modify(|generation| {
+            self.held.store(Some(Arc::new(held)));
+            *generation += 1;
+        });
+        Ok(())
+    }
+
+    /// Counts the replacements of SVID or bundle; wakes on each.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How many replacements there have been.
+    pub(crate) fn generation(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
+    /// The SVID as rustls sends it.
+    pub(crate) fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
+        self.held
+            .load()
+            .as_ref()
+            .map(|held| Arc::clone(&held.certified_key))
+    }
+
+    fn check_trust_domain(&self, given: &TrustDomain) -> Result<(), StoreError> {
+        let bundle = self.bundle.load();
+        let expected = bundle.trust_domain();
+        if expected == given {
+            return Ok(());
+        }
+        Err(StoreError::OtherTrustDomain {
+            expected: expected.clone(),
+            given: given.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for IdentityStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityStore")
+            .field("trust_domain", self.bundle.load().trust_domain())
+            .field("svid", &self.svid().map(|svid| svid.id().clone()))
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
