@@ -1,7 +1,10 @@
 //! What Countersign's programs say to one another: the gRPC contracts, and how they are carried.
 
+pub mod bundle;
 pub mod logging;
 pub mod ops;
+pub mod svid;
+pub mod transport;
 
 /// The messages, clients and servers generated from `proto/countersign/v1`.
 #[allow(

@@ -225,7 +225,16 @@ impl PeerIdentity {
         self.0.thumbprint()
     }
 
-    /// The proof itself, for verifying it again when the bundle or the time has moved on.
+    /// Verifies its proof again, against the store's bundle of the moment: what was good when the
+    /// connection was made may have expired, or its authority be gone, while the connection lasts.
+    ///
+    /// # Errors
+    /// Why it is not believed any more.
+    pub fn verify(&self, store: &IdentityStore, now: SystemTime) -> Result<(), SvidError> {
+        self.0.verify(&store.bundle(), now)
+    }
+
+    /// The proof itself.
     #[must_use]
     pub fn svid(&self) -> &Arc<X509Svid> {
         &self.0

@@ -1,0 +1,161 @@
+//! gRPC over our mutual TLS: whoever calls or answers has proved its SPIFFE ID.
+
+mod incoming;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use countersign_identity::IdentityStore;
+use countersign_identity::tls::{
+    ExpectedPeer, TlsError, client_config, peer_of_connected, server_name,
+};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+pub use incoming::{Caller, Incoming, IncomingLimits, TlsIo, incoming};
+
+/// How long a connection may take to come about, TCP and TLS together.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// After how much silence a peer with calls in flight is asked whether it is still there, …
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// … and how long it may take to answer, before its connection is given up.
+const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(10);
+/// The protocol that gRPC speaks, as ALPN names it (RFC 9113 §3.2).
+const ALPN: &[&[u8]] = &[b"h2"];
+
+/// Why a channel could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The address is not one.
+    #[error("{address:?} is not an address; expected host:port")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// TLS is not possible.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why a connection did not come about.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error("cannot connect to {address}: {source}")]
+    Tcp {
+        address: Arc<str>,
+        source: io::Error,
+    },
+    #[error("TLS handshake with {address} failed: {source}")]
+    Handshake {
+        address: Arc<str>,
+        source: io::Error,
+    },
+    #[error("{address} is not to be trusted: {source}")]
+    Peer { address: Arc<str>, source: TlsError },
+    #[error("no connection with {address} within {} s", CONNECT_LIMIT.as_secs())]
+    TimedOut { address: Arc<str> },
+}
+
+/// A gRPC channel to `address` (`host:port`), which must turn out to be `expected`. It connects
+/// when it is first used, and again when the connection is lost, each time with the store's
+/// identity of the moment.
+///
+/// # Errors
+/// The address is not one, or TLS is not possible.
+pub fn channel(
+    address: &str,
+    store: &Arc<IdentityStore>,
+    expected: ExpectedPeer,
+) -> Result<Channel, ChannelError> {
+    let not_an_address = || ChannelError::Address {
+        address: address.to_owned(),
+    };
+    let authority: http::uri::Authority = address.parse().map_err(|_| not_an_address())?;
+    if authority.port_u16().is_none() || address.contains('@') {
+        return Err(not_an_address());
+    }
+    // Of the URI, only the authority has a meaning: the connector below does what "https" means.
+    let endpoint = Endpoint::from_shared(format!("https://{authority}"))
+        .map_err(|_| not_an_address())?
+        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_LIMIT);
+    let connector = Connector {
+        address: authority.as_str().into(),
+        tls: client_config(store, expected.clone(), ALPN)?,
+        store: Arc::clone(store),
+        expected,
+    };
+    Ok(
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_uri| {
+            let connector = connector.clone();
+            async move { connector.connect().await.map(TokioIo::new) }
+        })),
+    )
+}
+
+#[derive(Clone)]
+struct Connector {
+    address: Arc<str>,
+    tls: Arc<ClientConfig>,
+    store: Arc<IdentityStore>,
+    expected: ExpectedPeer,
+}
+
+impl Connector {
+    async fn connect(self) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let address = Arc::clone(&self.address);
+        tokio::time::timeout(CONNECT_LIMIT, self.connect_unlimited())
+            .await
+            .unwrap_or(Err(ConnectError::TimedOut { address }))
+    }
+
+    async fn connect_unlimited(self) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let Self {
+            address,
+            tls,
+            store,
+            expected,
+        } = self;
+        let tcp_error = |source| ConnectError::Tcp {
+            address: Arc::clone(&address),
+            source,
+        };
+        let tcp = TcpStream::connect(&*address).await.map_err(tcp_error)?;
+        tcp.set_nodelay(true).map_err(tcp_error)?;
+        let stream = TlsConnector::from(tls)
+            .connect(server_name(), tcp)
+            .await
+            .map_err(|source| ConnectError::Handshake {
+                address: Arc::clone(&address),
+                source,
+            })?;
+        peer_of_connected(stream.get_ref().1, &store, &expected, SystemTime::now())
+            .map_err(|source| ConnectError::Peer { address, source })?;
+        Ok(stream)
+    }
+}
+
+/// One line that says why a call failed: the status, and what is beneath it where that says more.
+#[must_use]
+pub fn describe(status: &Status) -> String {
+    let mut line = format!("{}: {}", status.code().description(), status.message());
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! The server's side: connections whose handshake has been done, as tonic takes them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use countersign_identity::IdentityStore;
+use countersign_identity::tls::{
+    ClientAuth, PeerIdentity, TlsError, peer_of_accepted, server_config,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::Stream;
+use tonic::Status;
+use tonic::transport::server::Connected;
+
+use super::ALPN;
+
+/// How long to wait when the system has no more file descriptors or memory for connections.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What strangers may cost a server before they have proved anything.
+#[derive(Clone, Copy, Debug)]
+pub struct IncomingLimits {
+    /// How long a handshake may take.
+    pub handshake: Duration,
+    /// How many handshakes are under way at once; further connections wait in the system's queue.
+    pub concurrent_handshakes: usize,
+}
+
+impl Default for IncomingLimits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            concurrent_handshakes: 256,
+        }
+    }
+}
+
+/// Who has made a call, and from where. It is an extension of every request; see [`Caller::of`].
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The proved identity, or none where the server takes anonymous clients too. It was good when
+    /// the connection was made; [`PeerIdentity::verify`] says whether it still is.
+    pub peer: Option<PeerIdentity>,
+    /// The other end's address.
+    pub remote_addr: SocketAddr,
+}
+
+impl Caller {
+    /// Who has sent `request`.
+    ///
+    /// # Errors
+    /// The request did not come through [`incoming`]: an internal error of this server.
+    #[expect(
+        clippy::result_large_err,
+        reason = "it is what a tonic handler returns"
+    )]
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<&Self, Status> {
+        let caller = request.extensions().get::<Self>();
+        caller.ok_or_else(|| Status::internal("the connection has no known caller"))
+    }
+}
+
+/// The connections of `listener`, each when its handshake is done, for
+/// `tonic::transport::Server::serve_with_incoming`.
+///
+/// Handshakes run side by side, within the limits. One that fails is logged, and concerns nobody
+/// else: the stream neither fails nor ends. Dropping it closes the listener.
+///
+/// # Errors
+/// TLS is not possible.
+pub fn incoming(
+    listener: TcpListener,
+    store: &Arc<IdentityStore>,
+    auth: ClientAuth,
+    limits: IncomingLimits,
+) -> Result<Incoming, TlsError> {
+    let handshake = Handshake {
+        acceptor: TlsAcceptor::from(server_config(store, auth, ALPN)?),
+        store: Arc::clone(store),
+        limit: limits.handshake,
+    };
+    let (ready, connections) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(accept(
+        listener,
+        handshake,
+        limits.concurrent_handshakes.max(1),
+        ready,
+    ));
+    Ok(Incoming {
+        connections,
+        _tasks: tasks,
+    })
+}
+
+/// See [`incoming`].
+#[derive(Debug)]
+pub struct Incoming {
+    connections: mpsc::Receiver<TlsIo>,
+    /// Aborted, with all handshakes under way, when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<TlsIo>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.connections
+            .poll_recv(context)
+            .map(|connection| connection.map(Ok))
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    handshake: Handshake,
+    concurrent: usize,
+    ready: mpsc::Sender<TlsIo>,
+) {
+    let mut handshakes = JoinSet::new();
+    loop {
+        while handshakes.try_join_next().is_some() {}
+        if handshakes.len() >= concurrent {
+            handshakes.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((tcp, remote_addr)) => {
+                handshakes.spawn(handshake.clone().run(tcp, remote_addr, ready.clone()));
+            }
+            Err(error) if is_of_one_connection(&error) => {
+                tracing::debug!(%error, "connection was gone before it was accepted");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections, trying again");
+                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Whether accept(2) reports what has become of one connection, not of the listener.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+#[derive(Clone)]
+struct Handshake {
+    acceptor: TlsAcceptor,
+    store: Arc<IdentityStore>,
+    limit: Duration,
+}
+
+impl Handshake {
+    async fn run(self, tcp: TcpStream, remote_addr: SocketAddr, ready: mpsc::Sender<TlsIo>) {
+        let outcome = tokio::time::timeout(self.limit, self.secure(tcp, remote_addr)).await;
+        match outcome {
+            // The receiver is gone when the server stops: then nobody wants the connection.
+            Ok(Ok(connection)) => drop(ready.send(connection).await),
+            Ok(Err(error)) => tracing::debug!(%remote_addr, %error, "handshake failed"),
+            Err(_) => tracing::debug!(%remote_addr, limit = ?self.limit, "handshake took too long"),
+        }
+    }
+
+    async fn secure(&self, tcp: TcpStream, remote_addr: SocketAddr) -> io::Result<TlsIo> {
+        tcp.set_nodelay(true)?;
+        let stream = self.acceptor.accept(tcp).await?;
+        let peer = peer_of_accepted(stream.get_ref().1, &self.store, SystemTime::now())
+            .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+        Ok(TlsIo {
+            stream,
+            caller: Caller { peer, remote_addr },
+        })
+    }
+}
+
+/// A connection over TLS of which the caller is known.
+#[derive(Debug)]
+pub struct TlsIo {
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+}
+
+impl Connected for TlsIo {
+    type ConnectInfo = Caller;
+
+    fn connect_info(&self) -> Caller {
+        self.caller.clone()
+    }
+}
+
+impl AsyncRead for TlsIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TlsIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
