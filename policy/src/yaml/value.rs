@@ -1,0 +1,454 @@
+//! Reading a tree of nodes into types, noting every mistake.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::node::{Content, Entry, Node, Position, quoted};
+use super::suggest::did_you_mean;
+use super::{Diagnostic, Diagnostics, units};
+
+/// Collects the mistakes of one file.
+#[derive(Debug)]
+pub struct Report {
+    file: String,
+    found: RefCell<Vec<Diagnostic>>,
+}
+
+impl Report {
+    /// A report of no mistake yet. `file` is the name that mistakes are reported under.
+    #[must_use]
+    pub fn new(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            found: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// The name that mistakes are reported under.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// A node to be read, whose mistakes go to this report.
+    #[must_use]
+    pub fn value<'a>(&'a self, node: &'a Node) -> Value<'a> {
+        Value { node, report: self }
+    }
+
+    /// Notes a mistake.
+    pub fn mistake(&self, at: Position, message: impl Into<String>) {
+        self.found.borrow_mut().push(Diagnostic {
+            file: self.file.clone(),
+            line: at.line,
+            column: at.column,
+            message: message.into(),
+        });
+    }
+
+    /// The mistakes so far.
+    #[must_use]
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.found.into_inner()
+    }
+
+    pub(super) fn finish<T>(self, built: Option<T>) -> Result<T, Diagnostics> {
+        let found = self.found.into_inner();
+        match built {
+            Some(built) if found.is_empty() => Ok(built),
+            _ if !found.is_empty() => Err(Diagnostics::new(found)),
+            // The reader broke its promise to say why; better vague than silent.
+            _ => Err(Diagnostics::new(vec![Diagnostic {
+                file: self.file,
+                line: 0,
+                column: 0,
+                message: "the file could not be read".to_owned(),
+            }])),
+        }
+    }
+}
+
+/// A node that is being read. Every method that returns `None` has reported why.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a> {
+    node: &'a Node,
+    report: &'a Report,
+}
+
+impl<'a> Value<'a> {
+    /// Where the value starts.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.node.position
+    }
+
+    /// The name of the file, as mistakes are reported under.
+    #[must_use]
+    pub fn file(&self) -> &'a str {
+        self.report.file()
+    }
+
+    /// Notes a mistake at this value.
+    pub fn note(&self, message: impl Into<String>) {
+        self.report.mistake(self.node.position, message);
+    }
+
+    /// Notes a mistake at this value, and returns `None`, so that a reader can end with it.
+    pub fn mistake<T>(&self, message: impl Into<String>) -> Option<T> {
+        self.note(message);
+        None
+    }
+
+    /// Notes `expected …, got …`. Returns `None`.
+    pub fn expected<T>(&self, what: &str) -> Option<T> {
+        self.mistake(format!("expected {what}, got {}", self.node.content))
+    }
+
+    /// A string that is not empty. A plain number or boolean is none: it has to be quoted.
+    #[must_use]
+    pub fn text(self) -> Option<&'a str> {
+        match &self.node.content {
+            Content::String(text) if text.is_empty() => {
+                self.mistake("expected a string, got an empty one")
+            }
+            Content::String(text) => Some(text),
+            Content::Bool(_) | Content::Integer(_) | Content::Float(_) => self.mistake(format!(
+                "expected a string, got {}: put it in quotes",
+                self.node.content
+            )),
+            _ => self.expected("a string"),
+        }
+    }
+
+    /// [`text`](Self::text), owned.
+    #[must_use]
+    pub fn string(self) -> Option<String> {
+        self.text().map(str::to_owned)
+    }
+
+    /// A string that may be empty.
+    #[must_use]
+    pub fn string_or_empty(self) -> Option<String> {
+        match &self.node.content {
+            Content::String(text) if text.is_empty() => Some(String::new()),
+            _ => self.string(),
+        }
+    }
+
+    /// A string that is the text form of a `T`; `what` says what is expected, with an example.
+    #[must_use]
+    pub fn parsed<T: FromStr<Err: Display>>(self, what: &str) -> Option<T> {
+        let Content::String(text) = &self.node.content else {
+            return self.expected(what);
+        };
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => self.mistake(format!("expected {what}, got {}: {error}", quoted(text))),
+        }
+    }
+
+    /// `true` or `false`.
+    #[must_use]
+    pub fn bool(self) -> Option<bool> {
+        match self.node.content {
+            Content::Bool(value) => Some(value),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    /// A whole number in a range.
+    #[must_use]
+    pub fn integer<T>(self, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<i128> + PartialOrd + Display,
+    {
+        if let Content::Integer(number) = self.node.content
+            && let Ok(number) = T::try_from(number)
+            && range.contains(&number)
+        {
+            return Some(number);
+        }
+        self.expected(&format!(
+            "a whole number from {} to {}",
+            range.start(),
+            range.end()
+        ))
+    }
+
+    /// A TCP port that can be connected to: 1 to 65535.
+    #[must_use]
+    pub fn port(self) -> Option<u16> {
+        match self.node.content {
+            Content::Integer(number @ 1..=65535) => u16::try_from(number).ok(),
+            _ => self.expected("a port from 1 to 65535"),
+        }
+    }
+
+    /// A duration: a whole number with `ms`, `s`, `m` or `h`.
+    #[must_use]
+    pub fn duration(self) -> Option<Duration> {
+        match &self.node.content {
+            Content::String(text) if let Some(value) = units::duration(text) => Some(value),
+            _ => self.expected(units::DURATION),
+        }
+    }
+
+    /// A number of bytes: a whole number, plain or with `KiB`, `MiB` or `GiB`.
+    #[must_use]
+    pub fn size(self) -> Option<u64> {
+        match &self.node.content {
+            Content::String(text) if let Some(value) = units::size(text) => Some(value),
+            Content::Integer(number) if let Ok(value) = u64::try_from(*number) => Some(value),
+            _ => self.expected(units::SIZE),
+        }
+    }
+
+    /// One of several words.
+    #[must_use]
+    pub fn choice<T: Clone>(self, choices: &[(&str, T)]) -> Option<T> {
+        let names = choices.iter().map(|(name, _)| *name);
+        let Content::String(text) = &self.node.content else {
+            return self.expected(&names.collect::<Vec<_>>().join(" or "));
+        };
+        match choices.iter().find(|(name, _)| name == text) {
+            Some((_, value)) => Some(value.clone()),
+            None => self.mistake(format!(
+                "unknown word {}, {}",
+                quoted(text),
+                did_you_mean(text, names)
+            )),
+        }
+    }
+
+    /// A list; `of` names its items in the plural. `None` if any item is wrong, after all were read.
+    #[must_use]
+    pub fn list<T>(self, of: &str, mut read: impl FnMut(Self) -> Option<T>) -> Option<Vec<T>> {
+        let Content::List(items) = &self.node.content else {
+            return self.expected(&format!("a list of {of}"));
+        };
+        let read: Vec<Option<T>> = items
+            .iter()
+            .map(|item| read(self.report.value(item)))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// A list of at least one item: where an empty one would say something that nobody means.
+    #[must_use]
+    pub fn non_empty_list<T>(
+        self,
+        of: &str,
+        read: impl FnMut(Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        match &self.node.content {
+            Content::List(items) if items.is_empty() => self.mistake(format!(
+                "expected at least one of the {of}, got an empty list: leave the field out or fill it"
+            )),
+            _ => self.list(of, read),
+        }
+    }
+
+    /// A list of strings, none of them empty.
+    #[must_use]
+    pub fn strings(self) -> Option<Vec<String>> {
+        self.list("strings", Self::string)
+    }
+
+    /// A mapping with fields that are known. What `read` did not ask for is reported as unknown:
+    /// so first ask for every field, and only then give up (`?`) on those that are wrong.
+    #[must_use]
+    pub fn mapping<T>(self, read: impl FnOnce(&mut Fields<'a>) -> Option<T>) -> Option<T> {
+        let Content::Mapping(entries) = &self.node.content else {
+            return self.expected("a mapping");
+        };
+        let mut fields = Fields {
+            value: self,
+            entries,
+            known: Vec::new(),
+        };
+        let result = read(&mut fields);
+        let all_known = fields.report_unknown();
+        result.filter(|_| all_known)
+    }
+
+    /// A mapping with keys of the user's choice, in the order of the text; `of` names its values in
+    /// the plural. `None` if any value is wrong, after all were read.
+    #[must_use]
+    pub fn entries<T>(
+        self,
+        of: &str,
+        mut read: impl FnMut(&'a str, Self) -> Option<T>,
+    ) -> Option<Vec<(String, T)>> {
+        let Content::Mapping(entries) = &self.node.content else {
+            return self.expected(&format!("a mapping of names to {of}"));
+        };
+        let read: Vec<Option<(String, T)>> = entries
+            .iter()
+            .map(|entry| {
+                let value = read(&entry.key, self.report.value(&entry.value))?;
+                Some((entry.key.clone(), value))
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// The value as JSON, whatever it is.
+    #[must_use]
+    pub fn json(self) -> Option<serde_json::Value> {
+        json(self.node).or_else(|| self.expected("something that JSON can express"))
+    }
+
+    /// Whether the value is a list: for fields that take one value or several.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        matches!(self.node.content, Content::List(_))
+    }
+
+    /// Whether the value is a mapping.
+    #[must_use]
+    pub fn is_mapping(&self) -> bool {
+        matches!(self.node.content, Content::Mapping(_))
+    }
+
+    /// The string under `key`, without any report: to find out what a document is before it is read.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<&'a str> {
+        let Content::Mapping(entries) = &self.node.content else {
+            return None;
+        };
+        match &entries.iter().find(|entry| entry.key == key)?.value.content {
+            Content::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// Depth is bounded by [`MAX_DEPTH`](super::MAX_DEPTH).
+fn json(node: &Node) -> Option<serde_json::Value> {
+    use serde_json::Value as Json;
+    Some(match &node.content {
+        Content::Null => Json::Null,
+        Content::Bool(value) => Json::Bool(*value),
+        Content::Integer(number) => match i64::try_from(*number) {
+            Ok(number) => number.into(),
+            Err(_) => u64::try_from(*number).ok()?.into(),
+        },
+        Content::Float(number) => Json::Number(serde_json::Number::from_f64(*number)?),
+        Content::String(text) => Json::String(text.clone()),
+        Content::List(items) => Json::Array(items.iter().map(json).collect::<Option<_>>()?),
+        Content::Mapping(entries) => Json::Object(
+            entries
+                .iter()
+                .map(|entry| Some((entry.key.clone(), json(&entry.value)?)))
+                .collect::<Option<_>>()?,
+        ),
+    })
+}
+
+/// The fields of a mapping that is being read.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    value: Value<'a>,
+    entries: &'a [Entry],
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// Where the mapping starts.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.value.position()
+    }
+
+    /// The mapping itself, for mistakes that are not one field's.
+    #[must_use]
+    pub fn value(&self) -> Value<'a> {
+        self.value
+    }
+
+    /// Whether the field is given.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == name)
+    }
+
+    /// A field that must be given.
+    pub fn required<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value<'a>) -> Option<T>,
+    ) -> Option<T> {
+        match self.optional(name, read)? {
+            Some(value) => Some(value),
+            None => self.value.mistake(format!("missing field `{name}`")),
+        }
+    }
+
+    /// A field that may be left out: then the result is `Some(None)`. `None` means that it is given,
+    /// and wrong.
+    pub fn optional<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.known.push(name);
+        let Some(entry) = self.entries.iter().find(|entry| entry.key == name) else {
+            return Some(None);
+        };
+        if matches!(entry.value.content, Content::Null) {
+            self.value.report.mistake(
+                entry.key_position,
+                format!("the field `{name}` has no value: give it one or leave it out"),
+            );
+            return None;
+        }
+        read(self.value.report.value(&entry.value)).map(Some)
+    }
+
+    /// A field that may be left out, with the value that it has then.
+    pub fn default<T>(
+        &mut self,
+        name: &'static str,
+        default: T,
+        read: impl FnOnce(Value<'a>) -> Option<T>,
+    ) -> Option<T> {
+        Some(self.optional(name, read)?.unwrap_or(default))
+    }
+
+    /// A field whose name is known and whose use is a mistake, such as one of a later version.
+    /// Returns `None` if it is given.
+    pub fn refused(&mut self, name: &'static str, why: &str) -> Option<()> {
+        match self.entries.iter().find(|entry| entry.key == name) {
+            None => Some(()),
+            Some(entry) => {
+                // Known, but nothing to suggest to who misspells another field.
+                self.known.push(name);
+                self.value
+                    .report
+                    .mistake(entry.key_position, format!("the field `{name}` {why}"));
+                None
+            }
+        }
+    }
+
+    fn report_unknown(&self) -> bool {
+        let mut all_known = true;
+        for entry in self.entries {
+            if !self.known.contains(&entry.key.as_str()) {
+                all_known = false;
+                let free = self.known.iter().copied().filter(|known| !self.has(known));
+                let help = did_you_mean(&entry.key, free);
+                let name = quoted(&entry.key);
+                let name = name.trim_matches('"');
+                self.value.report.mistake(
+                    entry.key_position,
+                    format!("unknown field `{name}`, {help}"),
+                );
+            }
+        }
+        all_known
+    }
+}
