@@ -3,9 +3,13 @@
 //! - [`spiffe`]: the names. [`svid`]: a certificate that proves one. [`key`]: the key behind it.
 //! - [`bundle`]: the roots that are believed. [`store`]: the live identity of a process.
 //! - [`tls`]: rustls configurations that demand a SPIFFE ID where others demand a host name.
+//! - [`jwt`]: tokens, verified. `keys` (feature "fetch"): an issuer's keys, found and kept fresh.
 
 pub mod bundle;
+pub mod jwt;
 pub mod key;
+#[cfg(feature = "fetch")]
+pub mod keys;
 pub mod spiffe;
 pub mod store;
 pub mod svid;
