@@ -3,6 +3,7 @@
 //!
 //! A library only so that tests and benchmarks reach its parts; `main.rs` is the program.
 
+pub mod detect;
 pub mod drain;
 pub mod http1;
 pub mod telemetry;

@@ -64,7 +64,7 @@ pub use error::{BodyError, BodySyntaxError, HeadError, ReadError};
 pub use fields::Headers;
 pub use framing::{Framing, Version};
 pub use limits::Limits;
-pub use name::same_name;
+pub use name::{is_token_byte, same_name};
 pub use reader::MessageReader;
 pub use request::{RequestHead, RequestSummary};
 pub use response::ResponseHead;
