@@ -205,10 +205,10 @@ fn handshake(
     }
     match (&client_error, &server_error) {
         (None, None) => Ok(Connected { client, server }),
-        _ => Err(Failed {
+        _ => Err(Box::new(Failed {
             client: client_error,
             server: server_error,
-        }),
+        })),
     }
 }
 
