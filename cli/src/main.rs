@@ -1,1 +1,46 @@
-fn main() {}
+//! `countersign`: the one command people type.
+//!
+//! Every subcommand takes `-o text|json` and ends with 0 (fine), 1 (the answer is no) or
+//! 2 (wrong use, or it could not run).
+
+mod args;
+mod cert;
+mod guard;
+mod http_client;
+mod instant;
+mod mesh_state;
+mod output;
+mod token;
+mod up;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, CertCommand, Command, TokenCommand};
+use crate::output::{Answer, Output};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::to_stdout(arguments.output);
+    let result: Result<Answer, Box<dyn Error>> = match arguments.command {
+        Command::Up(up) => up::run(&up, &output).map_err(Into::into),
+        Command::Cert(CertCommand::Inspect(inspect)) => {
+            cert::inspect(&inspect, &output).map_err(Into::into)
+        }
+        Command::Token(TokenCommand::Mint(mint)) => token::mint(&mint, &output).map_err(Into::into),
+        Command::Token(TokenCommand::Inspect(inspect)) => {
+            token::inspect(&inspect, &output).map_err(Into::into)
+        }
+        Command::Guard(guard) => return guard::run(&guard),
+    };
+    match result {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        Err(error) => {
+            output::report_failure(error.as_ref());
+            ExitCode::from(2)
+        }
+    }
+}

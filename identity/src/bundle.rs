@@ -67,29 +67,12 @@ pub struct Bundle {
     trust_domain: TrustDomain,
     authorities: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
-    /// What each anchor's certificate says beyond the anchor.
-    terms: Vec<Terms>,
+    validity: Vec<(SystemTime, SystemTime)>,
     sequence: u64,
 }
 
-/// What an authority's certificate says of itself that path validation (RFC 5280 §6.1) does not ask
-/// of a trust anchor. We do ask: an authority's word ends where it says itself that it ends.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    not_before: SystemTime,
-    not_after: SystemTime,
-    /// How many signing certificates may be between it and a leaf.
-    path_length: Option<u32>,
-}
-
-impl Terms {
-    fn valid_at(&self, now: SystemTime) -> bool {
-        self.not_before <= now && now <= self.not_after
-    }
-}
-
 impl PartialEq for Bundle {
-    // The anchors and their terms follow from the authorities.
+    // The anchors and their validity follow from the authorities.
     fn eq(&self, other: &Self) -> bool {
         self.trust_domain == other.trust_domain
             && self.authorities == other.authorities
@@ -113,9 +96,9 @@ impl Bundle {
             return Err(BundleError::Empty { trust_domain });
         }
         let mut anchors = Vec::with_capacity(authorities.len());
-        let mut terms = Vec::with_capacity(authorities.len());
+        let mut validity = Vec::with_capacity(authorities.len());
         for (index, authority) in (1..).zip(&authorities) {
-            terms.push(check_authority(index, authority)?);
+            validity.push(check_authority(index, authority)?);
             let anchor = webpki::anchor_from_trusted_cert(authority).map_err(|error| {
                 BundleError::Malformed {
                     index,
@@ -128,7 +111,7 @@ impl Bundle {
             trust_domain,
             authorities,
             anchors,
-            terms,
+            validity,
             sequence,
         })
     }
@@ -191,55 +174,39 @@ impl Bundle {
         self.sequence
     }
 
-    /// Hands `verify` the trust anchors whose own certificates are valid at `now`.
+    /// Hands `verify` the trust anchors whose own certificates are valid at `now`: path validation
+    /// (RFC 5280 §6.1) looks at no anchor's validity, but an authority's word ends with its term.
     pub(crate) fn with_anchors_at<T>(
         &self,
         now: SystemTime,
         verify: impl FnOnce(&[TrustAnchor<'static>]) -> T,
     ) -> T {
-        if self.terms.iter().all(|terms| terms.valid_at(now)) {
+        let valid = |(not_before, not_after): &(SystemTime, SystemTime)| {
+            *not_before <= now && now <= *not_after
+        };
+        if self.validity.iter().all(valid) {
             return verify(&self.anchors);
         }
-        let anchors = self.anchors.iter().zip(&self.terms);
+        let anchors = self.anchors.iter().zip(&self.validity);
         let current: Vec<_> = anchors
-            .filter(|(_, terms)| terms.valid_at(now))
+            .filter(|(_, validity)| valid(validity))
             .map(|(anchor, _)| anchor.clone())
             .collect();
         verify(&current)
     }
-
-    /// Whether `anchor`, one of this bundle's, allows so many signing certificates below it
-    /// (RFC 5280 §4.2.1.9).
-    pub(crate) fn allows_path(
-        &self,
-        anchor: &TrustAnchor<'_>,
-        signing_certificates: usize,
-    ) -> bool {
-        let is_same = |other: &TrustAnchor<'_>| {
-            anchor.subject == other.subject
-                && anchor.subject_public_key_info == other.subject_public_key_info
-        };
-        let allows = |terms: &Terms| {
-            terms.path_length.is_none_or(|length| {
-                usize::try_from(length).is_ok_and(|length| signing_certificates <= length)
-            })
-        };
-        let mut anchors = self.anchors.iter().zip(&self.terms);
-        anchors.any(|(other, terms)| is_same(other) && allows(terms))
-    }
 }
 
-/// Checks that a certificate may sign others, and gives its terms.
-fn check_authority(index: usize, authority: &CertificateDer<'_>) -> Result<Terms, BundleError> {
+/// Checks that a certificate may sign others, and gives its validity.
+fn check_authority(
+    index: usize,
+    authority: &CertificateDer<'_>,
+) -> Result<(SystemTime, SystemTime), BundleError> {
     let malformed = |reason| BundleError::Malformed { index, reason };
     let certificate = x509::parse(authority).map_err(malformed)?;
-    let constraints = certificate
-        .basic_constraints()
-        .map_err(|error| malformed(error.to_string()))?;
-    let Some(constraints) = constraints.filter(|constraints| constraints.value.ca) else {
+    if !certificate.is_ca() {
         let reason = "its basic constraints do not say CA";
         return Err(BundleError::NotAnAuthority { index, reason });
-    };
+    }
     // X509-SVID §4.3 demands the extension; but roots of an existing PKI, which many trust domains
     // have, may be of a time before it, and RFC 5280 §6.1.4 (n) checks it only where it is.
     let usage = certificate
@@ -259,11 +226,10 @@ fn check_authority(index: usize, authority: &CertificateDer<'_>) -> Result<Terms
         }
     }
     let validity = certificate.validity();
-    Ok(Terms {
-        not_before: x509::system_time(validity.not_before),
-        not_after: x509::system_time(validity.not_after),
-        path_length: constraints.value.path_len_constraint,
-    })
+    Ok((
+        x509::system_time(validity.not_before),
+        x509::system_time(validity.not_after),
+    ))
 }
 
 #[cfg(test)]

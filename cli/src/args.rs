@@ -1,0 +1,161 @@
+//! The command line: every subcommand, its arguments and their help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::instant::{SignedDuration, parse_signed_duration};
+use crate::output::Format;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    about = "A zero-trust service mesh: a call is a stranger until it has proved who is calling, what for, and that it may",
+    after_help = "Exit status: 0 fine, 1 the answer is no, 2 wrong use or it could not run.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Arguments {
+    /// How to print: text for people, json for programs
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole mesh on this machine: CA, control plane, sidecars, workloads
+    Up(UpArguments),
+    /// Look at certificates
+    #[command(subcommand)]
+    Cert(CertCommand),
+    /// Get and look at tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Run one command and let nothing of it outlive its parent (used by `up`)
+    #[command(hide = true)]
+    Guard(GuardArguments),
+}
+
+/// `countersign cert …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Show certificates, and what of them verifies and what does not
+    Inspect(CertInspectArguments),
+}
+
+/// `countersign token …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Get a token from the development issuer of a mesh that is up
+    Mint(TokenMintArguments),
+    /// Show what a token says, without verifying it
+    Inspect(TokenInspectArguments),
+}
+
+/// `countersign up`
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    /// The mesh file
+    #[arg(value_name = "MESH.yaml", default_value = "mesh.yaml")]
+    pub(crate) mesh: PathBuf,
+    /// The directory that keeps the mesh's state [default: .countersign beside the mesh file]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// `countersign cert inspect`
+#[derive(Debug, Args)]
+pub(crate) struct CertInspectArguments {
+    /// A file (PEM or DER), `-` for standard input, or host:port for a TLS handshake
+    pub(crate) target: String,
+    /// Verify against these trusted roots (PEM) [default: those of the mesh in the state directory]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// The state directory of a mesh whose roots to verify against [default: .countersign]
+    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// `countersign token mint`
+#[derive(Debug, Args)]
+pub(crate) struct TokenMintArguments {
+    /// A user of the issuer, as named in the mesh file
+    pub(crate) user: String,
+    /// The issuer, as named in the mesh file [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) issuer: Option<String>,
+    /// Whom the token is for; can be repeated [default: the issuer's audiences]
+    #[arg(long, value_name = "AUDIENCE")]
+    pub(crate) audience: Vec<String>,
+    /// How long it lives; negative for one that has already expired
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "5m",
+        allow_hyphen_values = true,
+        value_parser = parse_signed_duration
+    )]
+    pub(crate) ttl: SignedDuration,
+    /// A further claim, or another value for one of the user's: name=value, the value JSON or else a string; can be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) claim: Vec<String>,
+    /// The state directory of the mesh
+    #[arg(long, value_name = "DIR", default_value = ".countersign")]
+    pub(crate) state: PathBuf,
+}
+
+/// `countersign token inspect`
+#[derive(Debug, Args)]
+pub(crate) struct TokenInspectArguments {
+    /// The token (a JWT), or `-` to read it from standard input
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) token: String,
+}
+
+/// `countersign guard`
+#[derive(Debug, Args)]
+pub(crate) struct GuardArguments {
+    /// Become the command instead of watching it, on behalf of the guard with this process ID
+    #[arg(long, value_name = "PID")]
+    pub(crate) r#become: Option<i32>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn negative_ttl_is_not_taken_for_an_option() {
+        let parsed =
+            Arguments::try_parse_from(["countersign", "token", "mint", "alice", "--ttl", "-5m"])
+                .unwrap();
+        let Command::Token(TokenCommand::Mint(mint)) = parsed.command else {
+            panic!("parsed as another command");
+        };
+        assert_eq!(mint.ttl.seconds(), -300);
+    }
+
+    #[test]
+    fn output_format_is_accepted_after_the_subcommand() {
+        let parsed =
+            Arguments::try_parse_from(["countersign", "cert", "inspect", "-", "-o", "json"])
+                .unwrap();
+        assert_eq!(parsed.output, Format::Json);
+    }
+}

@@ -1,0 +1,155 @@
+//! Whether the policy would be accepted, asked before anything is started.
+//!
+//! The control plane follows the repository later by itself; this is the same question, asked once, so
+//! that a mistake is told at once and with its place.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use countersign_identity::TrustDomain;
+use countersign_policy::yaml::{self, Diagnostics};
+
+use super::mesh::{PolicySource, Repository};
+
+/// Why the policy would not be accepted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PolicyCheckError {
+    #[error("policy: no directory {}", path.display())]
+    Absent { path: PathBuf },
+    #[error("policy: cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("policy: cannot run git, which is needed to follow {repository}")]
+    NoGit {
+        repository: String,
+        source: io::Error,
+    },
+    #[error("policy: cannot get branch {branch} of {repository}: {problem}")]
+    Clone {
+        repository: String,
+        branch: String,
+        problem: String,
+    },
+    #[error("policy: no room for a copy of the repository")]
+    Temporary(#[source] io::Error),
+    #[error("the policy of {repository} has mistakes:\n{diagnostics}")]
+    Mistakes {
+        repository: String,
+        diagnostics: Diagnostics,
+    },
+}
+
+/// Reads the policy; gives the number of its documents.
+pub(crate) fn check(
+    source: &PolicySource,
+    _trust_domain: &TrustDomain,
+) -> Result<usize, PolicyCheckError> {
+    let files = match &source.repository {
+        Repository::Local(path) if !path.is_dir() => {
+            return Err(PolicyCheckError::Absent { path: path.clone() });
+        }
+        Repository::Local(path) if !is_git(path) => read_directory(path)?,
+        repository => {
+            let copy = tempfile::tempdir().map_err(PolicyCheckError::Temporary)?;
+            clone(&repository.location(), &source.branch, copy.path())?;
+            read_directory(copy.path())?
+        }
+    };
+    let mistakes = |diagnostics| PolicyCheckError::Mistakes {
+        repository: source.repository.location(),
+        diagnostics,
+    };
+    let mut found = Vec::new();
+    let count = files
+        .iter()
+        .map(|(file, text)| yaml::read_documents(file, text, &mut found).len())
+        .sum();
+    if found.is_empty() {
+        Ok(count)
+    } else {
+        Err(mistakes(Diagnostics::new(found)))
+    }
+}
+
+/// A work tree or a bare repository.
+fn is_git(path: &Path) -> bool {
+    path.join(".git").exists() || (path.join("HEAD").is_file() && path.join("objects").is_dir())
+}
+
+/// Gets the newest commit of a branch. Nothing of the repository is run, and nobody is asked for a
+/// password.
+fn clone(repository: &str, branch: &str, into: &Path) -> Result<(), PolicyCheckError> {
+    let output = Command::new("git")
+        .args([
+            "-c",
+            "core.hooksPath=/dev/null",
+            "-c",
+            "protocol.ext.allow=never",
+        ])
+        .args([
+            "clone",
+            "--quiet",
+            "--depth=1",
+            "--no-local",
+            "--no-tags",
+            "--branch",
+            branch,
+            "--",
+        ])
+        .arg(repository)
+        .arg(into)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_WORK_TREE")
+        .env_remove("GIT_INDEX_FILE")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| PolicyCheckError::NoGit {
+            repository: repository.to_owned(),
+            source,
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(PolicyCheckError::Clone {
+        repository: repository.to_owned(),
+        branch: branch.to_owned(),
+        problem: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
+}
+
+/// The YAML files below a directory, hidden ones left out, in a stable order.
+fn read_directory(root: &Path) -> Result<Vec<(String, String)>, PolicyCheckError> {
+    let mut files = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let failed = |source| PolicyCheckError::Read {
+            path: directory.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if kind.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+                let text = fs::read_to_string(&path).map_err(|source| PolicyCheckError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap_or(&path)
+                    .display()
+                    .to_string();
+                files.push((name, text));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
