@@ -67,12 +67,29 @@ pub struct Bundle {
     trust_domain: TrustDomain,
     authorities: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
-    validity: Vec<(SystemTime, SystemTime)>,
+    /// What each anchor's certificate says beyond the anchor.
+    terms: Vec<Terms>,
     sequence: u64,
 }
 
+/// What an authority's certificate says of itself that path validation (RFC 5280 §6.1) does not ask
+/// of a trust anchor. We do ask: an authority's word ends where it says itself that it ends.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    not_before: SystemTime,
+    not_after: SystemTime,
+    /// How many signing certificates may be between it and a leaf.
+    path_length: Option<u32>,
+}
+
+impl Terms {
+    fn valid_at(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+}
+
 impl PartialEq for Bundle {
-    // The anchors and their validity follow from the authorities.
+    // The anchors and their terms follow from the authorities.
     fn eq(&self, other: &Self) -> bool {
         self.trust_domain == other.trust_domain
             && self.authorities == other.authorities
@@ -96,9 +113,9 @@ impl Bundle {
             return Err(BundleError::Empty { trust_domain });
         }
         let mut anchors = Vec::with_capacity(authorities.len());
-        let mut validity = Vec::with_capacity(authorities.len());
+        let mut terms = Vec::with_capacity(authorities.len());
         for (index, authority) in (1..).zip(&authorities) {
-            validity.push(check_authority(index, authority)?);
+            terms.push(check_authority(index, authority)?);
             let anchor = webpki::anchor_from_trusted_cert(authority).map_err(|error| {
                 BundleError::Malformed {
                     index,
@@ -111,7 +128,7 @@ impl Bundle {
             trust_domain,
             authorities,
             anchors,
-            validity,
+            terms,
             sequence,
         })
     }
@@ -174,39 +191,55 @@ impl Bundle {
         self.sequence
     }
 
-    /// Hands `verify` the trust anchors whose own certificates are valid at `now`: path validation
-    /// (RFC 5280 §6.1) looks at no anchor's validity, but an authority's word ends with its term.
+    /// Hands `verify` the trust anchors whose own certificates are valid at `now`.
     pub(crate) fn with_anchors_at<T>(
         &self,
         now: SystemTime,
         verify: impl FnOnce(&[TrustAnchor<'static>]) -> T,
     ) -> T {
-        let valid = |(not_before, not_after): &(SystemTime, SystemTime)| {
-            *not_before <= now && now <= *not_after
-        };
-        if self.validity.iter().all(valid) {
+        if self.terms.iter().all(|terms| terms.valid_at(now)) {
             return verify(&self.anchors);
         }
-        let anchors = self.anchors.iter().zip(&self.validity);
+        let anchors = self.anchors.iter().zip(&self.terms);
         let current: Vec<_> = anchors
-            .filter(|(_, validity)| valid(validity))
+            .filter(|(_, terms)| terms.valid_at(now))
             .map(|(anchor, _)| anchor.clone())
             .collect();
         verify(&current)
     }
+
+    /// Whether `anchor`, one of this bundle's, allows so many signing certificates below it
+    /// (RFC 5280 §4.2.1.9).
+    pub(crate) fn allows_path(
+        &self,
+        anchor: &TrustAnchor<'_>,
+        signing_certificates: usize,
+    ) -> bool {
+        let is_same = |other: &TrustAnchor<'_>| {
+            anchor.subject == other.subject
+                && anchor.subject_public_key_info == other.subject_public_key_info
+        };
+        let allows = |terms: &Terms| {
+            terms.path_length.is_none_or(|length| {
+                usize::try_from(length).is_ok_and(|length| signing_certificates <= length)
+            })
+        };
+        let mut anchors = self.anchors.iter().zip(&self.terms);
+        anchors.any(|(other, terms)| is_same(other) && allows(terms))
+    }
 }
 
-/// Checks that a certificate may sign others, and gives its validity.
-fn check_authority(
-    index: usize,
-    authority: &CertificateDer<'_>,
-) -> Result<(SystemTime, SystemTime), BundleError> {
+/// Checks that a certificate may sign others, and gives its terms.
+fn check_authority(index: usize, authority: &CertificateDer<'_>) -> Result<Terms, BundleError> {
     let malformed = |reason| BundleError::Malformed { index, reason };
     let certificate = x509::parse(authority).map_err(malformed)?;
-    if !certificate.is_ca() {
+    let constraints = certificate
+        .basic_constraints()
+        .map_err(|error| malformed(error.to_string()))?;
+    let Some(constraints) = constraints.filter(|constraints| constraints.value.ca) else {
         let reason = "its basic constraints do not say CA";
         return Err(BundleError::NotAnAuthority { index, reason });
-    }
+    };
     // X509-SVID §4.3 demands the extension; but roots of an existing PKI, which many trust domains
     // have, may be of a time before it, and RFC 5280 §6.1.4 (n) checks it only where it is.
     let usage = certificate
@@ -226,10 +259,11 @@ fn check_authority(
         }
     }
     let validity = certificate.validity();
-    Ok((
-        x509::system_time(validity.not_before),
-        x509::system_time(validity.not_after),
-    ))
+    Ok(Terms {
+        not_before: x509::system_time(validity.not_before),
+        not_after: x509::system_time(validity.not_after),
+        path_length: constraints.value.path_len_constraint,
+    })
 }
 
 #[cfg(test)]

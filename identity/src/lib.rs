@@ -13,6 +13,8 @@ pub mod keys;
 pub mod spiffe;
 pub mod store;
 pub mod svid;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;
 mod x509;
 

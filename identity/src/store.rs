@@ -152,3 +152,84 @@ impl fmt::Debug for IdentityStore {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::spiffe::SpiffeId;
+    use crate::testing::TestAuthority;
+
+    fn td(name: &str) -> TrustDomain {
+        TrustDomain::parse(name).unwrap()
+    }
+
+    fn bundle(authority: &TestAuthority, name: &str, sequence: u64) -> Bundle {
+        Bundle::new(td(name), vec![authority.root().clone()], sequence).unwrap()
+    }
+
+    fn svid(authority: &TestAuthority, id: &str) -> (X509Svid, SvidKey) {
+        let now = SystemTime::now();
+        let hour = Duration::from_secs(3600);
+        authority
+            .svid(&SpiffeId::parse(id).unwrap(), now - hour..=now + hour)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_key_must_be_the_certificate_s() {
+        let authority = TestAuthority::new(&td("td")).unwrap();
+        let store = IdentityStore::new(authority.bundle().unwrap());
+        let (svid, _) = svid(&authority, "spiffe://td/a");
+        let other = SvidKey::generate().unwrap();
+        assert_eq!(store.set_svid(svid, other), Err(StoreError::KeyMismatch));
+        assert_eq!(store.svid(), None);
+    }
+
+    #[test]
+    fn a_store_is_of_one_trust_domain() {
+        let authority = TestAuthority::new(&td("td")).unwrap();
+        let store = IdentityStore::new(authority.bundle().unwrap());
+        let error = StoreError::OtherTrustDomain {
+            expected: td("td"),
+            given: td("other"),
+        };
+        assert_eq!(
+            store.set_bundle(bundle(&authority, "other", 2)),
+            Err(error.clone())
+        );
+        let (svid, key) = svid(&authority, "spiffe://other/a");
+        assert_eq!(store.set_svid(svid, key), Err(error));
+    }
+
+    #[test]
+    fn an_older_bundle_does_not_replace_a_newer_one() {
+        let (old, new) = (
+            TestAuthority::new(&td("td")).unwrap(),
+            TestAuthority::new(&td("td")).unwrap(),
+        );
+        let store = IdentityStore::new(bundle(&old, "td", 3));
+        assert_eq!(store.set_bundle(bundle(&new, "td", 4)), Ok(true));
+        assert_eq!(store.set_bundle(bundle(&old, "td", 3)), Ok(false));
+        assert_eq!(store.set_bundle(bundle(&new, "td", 4)), Ok(false));
+        assert_eq!(*store.bundle(), bundle(&new, "td", 4));
+        // Of unknown age: the caller knows best.
+        assert_eq!(store.set_bundle(bundle(&old, "td", 0)), Ok(true));
+    }
+
+    #[tokio::test]
+    async fn changes_wake_those_who_wait_and_are_visible_to_them() {
+        let authority = TestAuthority::new(&td("td")).unwrap();
+        let store = IdentityStore::new(authority.bundle().unwrap());
+        let mut changes = store.changes();
+        let (svid, key) = svid(&authority, "spiffe://td/a");
+        let setter = Arc::clone(&store);
+        let task = tokio::spawn(async move { setter.set_svid(svid, key) });
+        changes.changed().await.unwrap();
+        assert_eq!(store.svid().unwrap().id().as_str(), "spiffe://td/a");
+        task.await.unwrap().unwrap();
+        assert_eq!(store.set_bundle(bundle(&authority, "td", 2)), Ok(true));
+        assert!(changes.has_changed().unwrap());
+    }
+}

@@ -239,7 +239,13 @@ impl X509Svid {
                     UnixTime::since_unix_epoch(since_epoch),
                     BothDirections,
                     None,
-                    None,
+                    Some(&|path| {
+                        let signing_certificates = path.intermediate_certificates().count();
+                        match bundle.allows_path(path.anchor(), signing_certificates) {
+                            true => Ok(()),
+                            false => Err(webpki::Error::PathLenConstraintViolated),
+                        }
+                    }),
                 )
                 .map(drop)
             })

@@ -1,7 +1,8 @@
 //! What a handshake asks: is the peer to be believed, and what do we present ourselves?
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -66,7 +67,7 @@ impl PeerVerifier {
         let mut chain = Vec::with_capacity(1 + intermediates.len());
         chain.push(end_entity.clone());
         chain.extend_from_slice(intermediates);
-        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(now.as_secs());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
         verified_peer(&chain, &self.store, &self.expected, now)
             .map(drop)
             .map_err(|error| {
@@ -103,8 +104,29 @@ fn refusal(error: TlsError, now: SystemTime) -> Error {
         TlsError::Svid(SvidError::UnknownAuthority { .. } | SvidError::OtherTrustDomain { .. }) => {
             CertificateError::UnknownIssuer
         }
-        other => CertificateError::Other(OtherError(Arc::new(other))),
+        other => CertificateError::Other(OtherError(Arc::new(InWords(other)))),
     })
+}
+
+/// An error whose debug form is its message, since that is the form in which rustls shows it.
+struct InWords(TlsError);
+
+impl fmt::Debug for InWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for InWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for InWords {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// Both traits ask the same of handshake signatures.
