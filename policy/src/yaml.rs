@@ -63,6 +63,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use load::{MAX_DEPTH, MAX_TEXT_BYTES, read_documents};
 pub use node::{Node, Position};
 pub use suggest::closest;
+pub use units::duration as parse_duration;
 pub use value::{Fields, Report, Value};
 
 /// Reads a text that is exactly one YAML document.

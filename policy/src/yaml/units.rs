@@ -5,8 +5,10 @@ use std::time::Duration;
 pub(super) const DURATION: &str = "a duration such as 500ms, 10s, 5m or 1h";
 pub(super) const SIZE: &str = "a size such as 512, 64KiB or 2MiB";
 
-/// `500ms`, `10s`, `5m`, `1h`: a whole number and one unit.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// A duration as [`Value::duration`](super::Value::duration) reads it, for command lines: a whole number and one unit,
+/// `500ms`, `10s`, `5m`, `1h`. `None` for any other text.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let milliseconds = match unit {
         "ms" => 1,

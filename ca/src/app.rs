@@ -1,0 +1,217 @@
+//! The program: its parts, built in the order in which they need each other.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use countersign_api::ops::{self, OpsEndpoint, Readiness};
+use countersign_api::proto::certificate_authority_server::CertificateAuthorityServer;
+use countersign_api::transport::{IncomingLimits, incoming};
+use countersign_identity::IdentityStore;
+use countersign_identity::keys::FollowError;
+use countersign_identity::tls::{ClientAuth, TlsError};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::attest::Attestors;
+use crate::attest::join_token::JoinTokens;
+use crate::attest::jwt::JwtIssuers;
+use crate::authority::files::{FileError, cannot, private_directory};
+use crate::authority::{Authority, AuthorityError};
+use crate::config::Config;
+use crate::issue::Issuance;
+use crate::log::IssuanceLog;
+use crate::metrics::Metrics;
+use crate::own_svid::{self, OwnSvidError};
+use crate::service::Service;
+
+/// The longest request: a CSR and a JWT fit many times.
+const MAX_REQUEST_BYTES: usize = 256 * 1024;
+/// How long a call may take.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// How long calls under way may go on after the signal to stop.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the CA does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppError {
+    /// Another one has the data directory.
+    #[error(
+        "another countersign-ca serves {}; stop it, or use another `dataDirectory`", directory.display()
+    )]
+    InUse {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// The data directory fails.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The keys.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// An issuer.
+    #[error(transparent)]
+    Issuer(#[from] FollowError),
+    /// Our own SVID.
+    #[error("the CA's own SVID: {0}")]
+    OwnSvid(#[from] OwnSvidError),
+    /// An address.
+    #[error("cannot listen on {address} (`{field}` of the configuration): {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Where it is configured.
+        field: &'static str,
+        /// Why not.
+        error: io::Error,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A signal handler.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    /// The server.
+    #[error("the server failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+}
+
+/// Runs the CA until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When a part cannot be built.
+pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
+    let shutdown = on_signal()?;
+    private_directory(&config.data_directory)?;
+    let _lock = lock(&config.data_directory)?;
+
+    let now = SystemTime::now();
+    let authority = Arc::new(Authority::open(
+        &config.data_directory,
+        &config.trust_domain,
+        now,
+    )?);
+    let log = IssuanceLog::open(&config.data_directory)?;
+    let store = IdentityStore::new(authority.bundle().clone());
+    let attestors = Attestors {
+        join_tokens: Arc::new(JoinTokens::open(
+            &config.data_directory,
+            &config.trust_domain,
+        )?),
+        jwt_issuers: JwtIssuers::start(config.issuers)?,
+        store: Arc::clone(&store),
+    };
+    let issuance = Arc::new(Issuance {
+        authority,
+        attestors,
+        limits: config.svid,
+        log,
+    });
+    own_svid::issue(&issuance, &store).await?;
+
+    let ops_listener = listen(config.ops, "ops").await?;
+    let listener = listen(config.listen, "listen").await?;
+    let (mut registry, readiness) = (Registry::default(), Readiness::new());
+    let metrics = Metrics::register(&mut registry);
+    let identity = readiness.part("identity");
+    identity.ready();
+    let own = own_svid::keep_fresh(Arc::clone(&issuance), Arc::clone(&store), identity);
+    let own = tokio::spawn(own);
+    let (ops_stop, ops_stopped) = watch::channel(());
+    let operator = OpsEndpoint::new(registry, readiness);
+    let operator = tokio::spawn(ops::serve(ops_listener, operator, closed(ops_stopped)));
+
+    let address = config.listen;
+    tracing::info!(%address, trust_domain = %config.trust_domain, "ready to issue");
+    let incoming = incoming(
+        listener,
+        &store,
+        ClientAuth::Optional,
+        IncomingLimits::default(),
+    )?;
+    let service = CertificateAuthorityServer::new(Service::new(issuance, metrics))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let server = tonic::transport::Server::builder()
+        .timeout(CALL_LIMIT)
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, closed(shutdown.clone()));
+    let served = within_drain_limit(server, shutdown).await;
+
+    own.abort();
+    // The operator's endpoint last: it tells how the rest ended.
+    drop(ops_stop);
+    let _ = operator.await;
+    tracing::info!("stopped");
+    Ok(served?)
+}
+
+/// Makes sure that two servers do not write to one data directory. The lock is the kernel's, and ends with the process.
+fn lock(directory: &Path) -> Result<File, AppError> {
+    let path = directory.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(cannot("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(AppError::InUse {
+            directory: directory.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(cannot("lock", &path)(error).into()),
+    }
+}
+
+async fn listen(address: SocketAddr, field: &'static str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| AppError::Listen {
+            address,
+            field,
+            error,
+        })
+}
+
+/// A channel that is closed when the process is told to stop.
+fn on_signal() -> Result<watch::Receiver<()>, AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
+    let (stop, stopped) = watch::channel(());
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to stop: draining");
+        drop(stop);
+    });
+    Ok(stopped)
+}
+
+async fn closed(mut channel: watch::Receiver<()>) {
+    while channel.changed().await.is_ok() {}
+}
+
+/// Clients keep their connections open; those that do not close them in time are cut.
+async fn within_drain_limit<E>(
+    server: impl Future<Output = Result<(), E>>,
+    shutdown: watch::Receiver<()>,
+) -> Result<(), E> {
+    let too_long = async {
+        closed(shutdown).await;
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::select! {
+        served = server => served,
+        () = too_long => {
+            tracing::warn!("calls were still under way; they are cut");
+            Ok(())
+        }
+    }
+}

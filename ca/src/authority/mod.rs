@@ -1,0 +1,483 @@
+//! The authorities: a root, which is believed, and an intermediate, which signs SVIDs.
+//!
+//! They live in the data directory:
+//! - `root.key.pem` — the root's private key. Needed for a new intermediate only: it may be kept elsewhere in between.
+//! - `root.pem` — the root's certificate.
+//! - `intermediate.key.pem` — the intermediate's private key *and* certificate: one file, so that both are replaced at once.
+//! - `bundle.pem` — the roots for everybody to read, for the first contact with this CA.
+//!
+//! What is missing at the first start is made. What is there and not right stops the start: a CA that went on with a
+//! new root, because the old one's file was damaged, would cut off every workload.
+
+pub(crate) mod files;
+mod key;
+pub(crate) mod profile;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use countersign_identity::{Bundle, BundleError, SpiffeId, TrustDomain};
+use rcgen::{Issuer, PublicKeyData};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::sync::watch;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer as _;
+
+use files::{
+    FileError, PRIVATE, PUBLIC, private_directory, read_private, read_public, write_atomically,
+};
+use key::AuthorityKey;
+use profile::{INTERMEDIATE_TTL, ProfileError};
+
+/// An intermediate is replaced when less than this is left of it.
+const RENEW_BEFORE: Duration = Duration::from_secs(INTERMEDIATE_TTL.as_secs() / 3);
+
+/// The bundle has had one state so far: roots do not rotate yet.
+const BUNDLE_SEQUENCE: u64 = 1;
+
+/// Why the authorities cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AuthorityError {
+    /// A file or directory cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file does not hold what it should.
+    #[error(
+        "{} is damaged: expected {expected}, found {found}. Restore it from a backup; if there is none, move the data \
+         directory away and start anew (every workload then needs the new bundle)", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+        /// What it holds.
+        found: String,
+    },
+    /// A key that is not its certificate's.
+    #[error(
+        "the private key in {} is not that of the certificate in {}: the files are of different authorities. Restore the \
+         one that was replaced", key.display(), certificate.display()
+    )]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// The intermediate is of another root.
+    #[error(
+        "the certificate in {} is not signed by the root in {}: the files are of different authorities. Restore the one \
+         that was replaced", intermediate.display(), root.display()
+    )]
+    OtherRoot {
+        /// The intermediate's file.
+        intermediate: PathBuf,
+        /// The root's file.
+        root: PathBuf,
+    },
+    /// The data directory is of another trust domain.
+    #[error(
+        "{} is of the trust domain {found}; the configuration says {expected}. Correct `trustDomain`, or use another \
+         `dataDirectory`", path.display()
+    )]
+    OtherTrustDomain {
+        /// The file.
+        path: PathBuf,
+        /// What it names.
+        found: String,
+        /// What is configured.
+        expected: TrustDomain,
+    },
+    /// A certificate is out of its time.
+    #[error("the certificate in {} {problem}; check this machine's clock", path.display())]
+    OutOfTime {
+        /// The file.
+        path: PathBuf,
+        /// Expired, or not valid yet.
+        problem: &'static str,
+    },
+    /// A new intermediate is due, and the root's key is elsewhere.
+    #[error(
+        "a new intermediate is needed, and {} is not there to sign it. Put the root's key back (mode 0600) and start again",
+        path.display()
+    )]
+    NoRootKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Only some files of a root are there.
+    #[error(
+        "{missing} is missing, but {present} is there: this is not a first start. Restore the missing file from a backup",
+        missing = missing.display(), present = present.display()
+    )]
+    Incomplete {
+        /// The missing file.
+        missing: PathBuf,
+        /// The one that shows that this is not a first start.
+        present: PathBuf,
+    },
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The root cannot be in a bundle.
+    #[error("the root: {0}")]
+    Bundle(#[from] BundleError),
+}
+
+impl From<rcgen::Error> for AuthorityError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Profile(error.into())
+    }
+}
+
+/// The authorities of one trust domain.
+pub(crate) struct Authority {
+    trust_domain: TrustDomain,
+    paths: Paths,
+    root: CertificateDer<'static>,
+    bundle: Bundle,
+    intermediate: watch::Sender<Arc<Intermediate>>,
+}
+
+/// The intermediate that signs now.
+pub(crate) struct Intermediate {
+    issuer: Issuer<'static, AuthorityKey>,
+    certificate: CertificateDer<'static>,
+    not_after: SystemTime,
+}
+
+impl Intermediate {
+    /// Signs an SVID for `public_key`; returns the chain up to, and without, the root.
+    ///
+    /// # Errors
+    /// When the certificate cannot be made.
+    pub(crate) fn sign(
+        &self,
+        id: &SpiffeId,
+        public_key: &impl PublicKeyData,
+        (not_before, not_after): (SystemTime, SystemTime),
+    ) -> Result<Vec<CertificateDer<'static>>, ProfileError> {
+        let leaf = profile::leaf(id, not_before, not_after)?.signed_by(public_key, &self.issuer)?;
+        Ok(vec![leaf.into(), self.certificate.clone()])
+    }
+
+    /// The end of its validity, which no SVID may outlive.
+    pub(crate) fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+}
+
+#[derive(Clone)]
+struct Paths {
+    root_key: PathBuf,
+    root: PathBuf,
+    intermediate: PathBuf,
+    bundle: PathBuf,
+}
+
+impl Authority {
+    /// Opens the authorities in `directory`, and makes what a first start needs.
+    ///
+    /// # Errors
+    /// When a file is damaged, does not fit the others, or can be read by others than its owner.
+    pub(crate) fn open(
+        directory: &Path,
+        trust_domain: &TrustDomain,
+        now: SystemTime,
+    ) -> Result<Self, AuthorityError> {
+        private_directory(directory)?;
+        let paths = Paths {
+            root_key: directory.join("root.key.pem"),
+            root: directory.join("root.pem"),
+            intermediate: directory.join("intermediate.key.pem"),
+            bundle: directory.join("bundle.pem"),
+        };
+        let root_key = load_root_key(&paths)?;
+        let (root, root_key) = match read_public(&paths.root)? {
+            Some(pem) => (
+                load_root(&pem, &paths, trust_domain, root_key.as_ref(), now)?,
+                root_key,
+            ),
+            None => make_root(&paths, trust_domain, root_key, now)?,
+        };
+        let bundle = Bundle::new(trust_domain.clone(), vec![root.clone()], BUNDLE_SEQUENCE)?;
+        let intermediate = match read_private(&paths.intermediate)? {
+            Some(pem) => load_intermediate(&pem, &paths, trust_domain, &root, now)?,
+            None => None,
+        };
+        let intermediate = match intermediate {
+            Some(intermediate) => intermediate,
+            None => make_intermediate(&paths, trust_domain, &root, root_key, now)?,
+        };
+        let bundle_pem = bundle.to_pem();
+        if read_public(&paths.bundle)?.is_none_or(|pem| *pem != bundle_pem) {
+            write_atomically(&paths.bundle, &bundle_pem, PUBLIC)?;
+        }
+        Ok(Self {
+            trust_domain: trust_domain.clone(),
+            paths,
+            root,
+            bundle,
+            intermediate: watch::Sender::new(Arc::new(intermediate)),
+        })
+    }
+
+    /// The trust domain that is issued for.
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// The roots.
+    pub(crate) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The intermediate that signs now.
+    pub(crate) fn intermediate(&self) -> Arc<Intermediate> {
+        Arc::clone(&self.intermediate.borrow())
+    }
+
+    /// Makes a new intermediate when a third of the old one's life is left. SVIDs of the old one stay good: their chains
+    /// carry it. Returns whether one was made.
+    ///
+    /// # Errors
+    /// When one is due and cannot be made. The old one stays.
+    pub(crate) fn renew_intermediate_if_due(
+        &self,
+        now: SystemTime,
+    ) -> Result<bool, AuthorityError> {
+        if now + RENEW_BEFORE < self.intermediate().not_after {
+            return Ok(false);
+        }
+        let root_key = load_root_key(&self.paths)?;
+        let renewed =
+            make_intermediate(&self.paths, &self.trust_domain, &self.root, root_key, now)?;
+        self.intermediate.send_replace(Arc::new(renewed));
+        Ok(true)
+    }
+}
+
+fn load_root_key(paths: &Paths) -> Result<Option<AuthorityKey>, AuthorityError> {
+    read_private(&paths.root_key)?
+        .map(|pem| AuthorityKey::from_pem(&pem, &paths.root_key))
+        .transpose()
+}
+
+/// Checks the root's certificate against its key, if that is there, and the configuration.
+fn load_root(
+    pem: &str,
+    paths: &Paths,
+    trust_domain: &TrustDomain,
+    key: Option<&AuthorityKey>,
+    now: SystemTime,
+) -> Result<CertificateDer<'static>, AuthorityError> {
+    let root = certificate(pem, &paths.root)?;
+    let parsed = parse(&root, &paths.root)?;
+    check_trust_domain(&parsed, &paths.root, trust_domain)?;
+    check_time(&parsed, &paths.root, now)?;
+    if parsed.verify_signature(None).is_err() {
+        return Err(damaged(
+            &paths.root,
+            "a self-signed root certificate",
+            "another certificate",
+        ));
+    }
+    if key.is_some_and(|key| !belongs(key, &parsed)) {
+        return Err(AuthorityError::Mismatch {
+            key: paths.root_key.clone(),
+            certificate: paths.root.clone(),
+        });
+    }
+    Ok(root)
+}
+
+/// Makes a root. The key is written first: a start that was cut short between the two goes on with it.
+fn make_root(
+    paths: &Paths,
+    trust_domain: &TrustDomain,
+    key: Option<AuthorityKey>,
+    now: SystemTime,
+) -> Result<(CertificateDer<'static>, Option<AuthorityKey>), AuthorityError> {
+    for later in [&paths.intermediate, &paths.bundle] {
+        if later.exists() {
+            let (missing, present) = (paths.root.clone(), later.clone());
+            return Err(AuthorityError::Incomplete { missing, present });
+        }
+    }
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let key = AuthorityKey::generate()?;
+            write_atomically(&paths.root_key, &key.to_pem(), PRIVATE)?;
+            key
+        }
+    };
+    let root = profile::root(trust_domain, now)?.self_signed(&key)?;
+    write_atomically(&paths.root, &root.pem(), PUBLIC)?;
+    tracing::info!(%trust_domain, path = %paths.root.display(), "root made");
+    Ok((root.into(), Some(key)))
+}
+
+/// Checks the intermediate; none if its time is over, so that a new one is needed.
+fn load_intermediate(
+    pem: &str,
+    paths: &Paths,
+    trust_domain: &TrustDomain,
+    root: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<Option<Intermediate>, AuthorityError> {
+    let path = &paths.intermediate;
+    let key = AuthorityKey::from_pem(pem, path)?;
+    let certificate = certificate(pem, path)?;
+    let parsed = parse(&certificate, path)?;
+    check_trust_domain(&parsed, path, trust_domain)?;
+    if !belongs(&key, &parsed) {
+        return Err(AuthorityError::Mismatch {
+            key: path.clone(),
+            certificate: path.clone(),
+        });
+    }
+    let root = parse(root, &paths.root)?;
+    if parsed.verify_signature(Some(root.public_key())).is_err()
+        || parsed.issuer() != root.subject()
+    {
+        return Err(AuthorityError::OtherRoot {
+            intermediate: path.clone(),
+            root: paths.root.clone(),
+        });
+    }
+    let not_after = time(parsed.validity().not_after);
+    if not_after <= now {
+        return Ok(None);
+    }
+    check_time(&parsed, path, now)?;
+    let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
+    Ok(Some(Intermediate {
+        issuer,
+        certificate,
+        not_after,
+    }))
+}
+
+fn make_intermediate(
+    paths: &Paths,
+    trust_domain: &TrustDomain,
+    root: &CertificateDer<'static>,
+    root_key: Option<AuthorityKey>,
+    now: SystemTime,
+) -> Result<Intermediate, AuthorityError> {
+    let Some(root_key) = root_key else {
+        return Err(AuthorityError::NoRootKey {
+            path: paths.root_key.clone(),
+        });
+    };
+    let root_not_after = time(parse(root, &paths.root)?.validity().not_after);
+    let root = Issuer::from_ca_cert_der(root, root_key)?;
+    let key = AuthorityKey::generate()?;
+    let mut params = profile::intermediate(trust_domain, now)?;
+    let not_after = (now + INTERMEDIATE_TTL).min(root_not_after);
+    params.not_after = not_after.into();
+    let certificate = params.signed_by(&key, &root)?;
+    let pem = zeroize::Zeroizing::new(format!("{}{}", key.to_pem().as_str(), certificate.pem()));
+    write_atomically(&paths.intermediate, &pem, PRIVATE)?;
+    tracing::info!(%trust_domain, path = %paths.intermediate.display(), "intermediate made");
+    Ok(Intermediate {
+        issuer: Issuer::new(params, key),
+        certificate: certificate.into(),
+        not_after,
+    })
+}
+
+fn damaged(path: &Path, expected: &'static str, found: impl Into<String>) -> AuthorityError {
+    AuthorityError::Damaged {
+        path: path.to_owned(),
+        expected,
+        found: found.into(),
+    }
+}
+
+fn certificate(pem: &str, path: &Path) -> Result<CertificateDer<'static>, AuthorityError> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| {
+        damaged(
+            path,
+            "a certificate in PEM",
+            format!("{} bytes without one ({error})", pem.len()),
+        )
+    })
+}
+
+fn parse<'a>(
+    der: &'a CertificateDer<'_>,
+    path: &Path,
+) -> Result<X509Certificate<'a>, AuthorityError> {
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) if certificate.is_ca() => Ok(certificate),
+        Ok(_) => Err(damaged(
+            path,
+            "a signing certificate",
+            "a certificate that may not sign",
+        )),
+        Err(error) => Err(damaged(path, "an X.509 certificate", error.to_string())),
+    }
+}
+
+fn check_trust_domain(
+    certificate: &X509Certificate<'_>,
+    path: &Path,
+    expected: &TrustDomain,
+) -> Result<(), AuthorityError> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let uris: Vec<&str> = names
+        .iter()
+        .flat_map(|names| &names.value.general_names)
+        .filter_map(|name| {
+            if let GeneralName::URI(uri) = name {
+                Some(*uri)
+            } else {
+                None
+            }
+        })
+        .collect();
+    if uris == [format!("spiffe://{expected}")] {
+        return Ok(());
+    }
+    Err(AuthorityError::OtherTrustDomain {
+        path: path.to_owned(),
+        found: uris.join(" "),
+        expected: expected.clone(),
+    })
+}
+
+fn check_time(
+    certificate: &X509Certificate<'_>,
+    path: &Path,
+    now: SystemTime,
+) -> Result<(), AuthorityError> {
+    let validity = certificate.validity();
+    let problem = if now < time(validity.not_before) {
+        "is not valid yet"
+    } else if time(validity.not_after) <= now {
+        "has expired"
+    } else {
+        return Ok(());
+    };
+    Err(AuthorityError::OutOfTime {
+        path: path.to_owned(),
+        problem,
+    })
+}
+
+fn belongs(key: &AuthorityKey, certificate: &X509Certificate<'_>) -> bool {
+    key.subject_public_key_info() == certificate.public_key().raw
+}
+
+fn time(time: x509_parser::time::ASN1Time) -> SystemTime {
+    let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}

@@ -1,0 +1,236 @@
+//! The configuration, `ca.yaml`: read once, every mistake reported at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use countersign_identity::TrustDomain;
+use countersign_identity::jwt::{Algorithm, IssuerRules};
+use countersign_identity::keys::IssuerEndpoint;
+use countersign_policy::yaml::{self, Diagnostics, Value};
+use url::Url;
+
+use crate::attest::jwt::IssuerConfig;
+use crate::attest::template::Template;
+use crate::issue::TtlLimits;
+
+/// How far an issuer's clock may be from ours.
+const LEEWAY: Duration = Duration::from_secs(30);
+/// No SVID is valid for longer: an intermediate, which must outlive it, is replaced with 30 days left.
+const LONGEST_TTL: Duration = Duration::from_hours(24 * 7);
+const ADDRESS: &str = "an address such as 127.0.0.1:15010";
+
+/// Everything that `ca.yaml` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// What is issued for.
+    pub(crate) trust_domain: TrustDomain,
+    /// Where keys, join tokens and the log are.
+    pub(crate) data_directory: PathBuf,
+    /// gRPC over TLS.
+    pub(crate) listen: SocketAddr,
+    /// The operator's HTTP endpoint.
+    pub(crate) ops: SocketAddr,
+    /// How long SVIDs are valid.
+    pub(crate) svid: TtlLimits,
+    /// Whose JWTs attest.
+    pub(crate) issuers: Vec<IssuerConfig>,
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Every mistake in it.
+    pub(crate) fn read(path: &Path) -> Result<Self, Diagnostics> {
+        yaml::read_file(path, config)
+    }
+}
+
+fn config(value: Value<'_>) -> Option<Config> {
+    value.mapping(|fields| {
+        let trust_domain: Option<TrustDomain> = fields.required("trustDomain", |v| {
+            v.parsed("a trust domain such as shop.example")
+        });
+        let data_directory = fields.required("dataDirectory", Value::text);
+        let listen = fields.required("listen", |v| v.parsed(ADDRESS));
+        let ops = fields.required("ops", |v| v.parsed(ADDRESS));
+        let svid = fields.default("svid", DEFAULT_TTLS, ttl_limits);
+        let issuers = fields.default("issuers", Vec::new(), |v| issuers(v, trust_domain.as_ref()));
+        Some(Config {
+            trust_domain: trust_domain?,
+            data_directory: data_directory?.into(),
+            listen: listen?,
+            ops: ops?,
+            svid: svid?,
+            issuers: issuers?,
+        })
+    })
+}
+
+const DEFAULT_TTLS: TtlLimits = TtlLimits {
+    default: Duration::from_hours(1),
+    min: Duration::from_mins(5),
+    max: Duration::from_hours(24),
+};
+
+fn ttl_limits(value: Value<'_>) -> Option<TtlLimits> {
+    value.mapping(|fields| {
+        let default = fields.default("defaultTtl", DEFAULT_TTLS.default, Value::duration);
+        let min = fields.default("minTtl", DEFAULT_TTLS.min, Value::duration);
+        let max = fields.default("maxTtl", DEFAULT_TTLS.max, Value::duration);
+        let limits = TtlLimits { default: default?, min: min?, max: max? };
+        if limits.min < Duration::from_secs(1) || limits.max > LONGEST_TTL {
+            return value.mistake(format!(
+                "expected minTtl of at least 1s and maxTtl of at most {}h",
+                LONGEST_TTL.as_secs() / 3600
+            ));
+        }
+        if limits.min > limits.default || limits.default > limits.max {
+            return value.mistake(format!(
+                "expected minTtl ≤ defaultTtl ≤ maxTtl, got {:?}, {:?} and {:?} (defaults included)",
+                limits.min, limits.default, limits.max
+            ));
+        }
+        Some(limits)
+    })
+}
+
+fn issuers(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<Vec<IssuerConfig>> {
+    let mut seen = Vec::new();
+    value.list("issuers", |item| {
+        let config = issuer(item, trust_domain)?;
+        if seen.contains(&config.rules.issuer) {
+            return item.mistake(format!(
+                "the issuer {:?} is given twice",
+                config.rules.issuer
+            ));
+        }
+        seen.push(config.rules.issuer.clone());
+        Some(config)
+    })
+}
+
+fn issuer(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<IssuerConfig> {
+    const URL: &str = "a URL such as https://ci.example/keys";
+    value.mapping(|fields| {
+        let issuer = fields.required("issuer", Value::string);
+        let audiences = fields.required("audiences", |v| {
+            v.non_empty_list("audiences", Value::string)
+        });
+        let algorithms = fields.default("algorithms", Algorithm::DEFAULT.to_vec(), |v| {
+            v.non_empty_list("algorithms", |v| {
+                v.parsed("a signature algorithm such as ES256")
+            })
+        });
+        let discovery_url = fields.optional("discoveryUrl", |v| v.parsed::<Url>(URL));
+        let jwks_uri = fields.optional("jwksUri", |v| v.parsed::<Url>(URL));
+        let allow_http = fields.default("allowHttp", false, Value::bool);
+        let allow_private = fields.default("allowPrivateAddresses", false, Value::bool);
+        let ca_file = fields.optional("caFile", Value::text);
+        let template = fields.required("spiffeId", |v| template(v, trust_domain));
+        let issuer = issuer?;
+        let endpoint = IssuerEndpoint {
+            discovery_url: discovery_url?,
+            jwks_uri: jwks_uri?,
+            allow_http: allow_http?,
+            allow_private_addresses: allow_private?,
+            ca_file: ca_file?.map(PathBuf::from),
+            ..IssuerEndpoint::new(issuer.clone())
+        };
+        if let Err(error) = endpoint.check() {
+            return value.mistake(error.to_string());
+        }
+        let rules = IssuerRules {
+            issuer,
+            audiences: audiences?,
+            algorithms: algorithms?,
+            leeway: LEEWAY,
+        };
+        Some(IssuerConfig {
+            endpoint,
+            rules,
+            template: template?,
+        })
+    })
+}
+
+/// Without a trust domain, that mistake has been reported, and nothing can be said of the template.
+fn template(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<Template> {
+    let text = value.text()?;
+    match Template::parse(text, trust_domain?) {
+        Ok(template) => Some(template),
+        Err(error) => value.mistake(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        yaml::read("ca.yaml", text, config).map_err(|mistakes| mistakes.to_string())
+    }
+
+    const MINIMAL: &str = "trustDomain: shop.example\ndataDirectory: /var/ca\n\
+                           listen: 127.1.2.1:15010\nops: 127.1.2.1:15011\n";
+
+    #[test]
+    fn the_minimum_has_defaults() {
+        let config = read(MINIMAL).unwrap();
+        assert_eq!(config.svid, DEFAULT_TTLS);
+        assert_eq!(config.issuers, []);
+        assert_eq!(config.data_directory, Path::new("/var/ca"));
+    }
+
+    #[test]
+    fn an_issuer_is_read_whole() {
+        let config = read(&format!(
+            "{MINIMAL}svid: {{defaultTtl: 10m, minTtl: 30s}}\nissuers:\n- issuer: https://ci.example\n  \
+             audiences: [countersign-ca]\n  discoveryUrl: http://127.0.0.1:1/metadata\n  allowHttp: true\n  \
+             allowPrivateAddresses: true\n  algorithms: [ES256]\n  \
+             spiffeId: \"spiffe://shop.example/ns/{{claims.ns}}/sa/{{claims.sa}}\"\n"
+        ))
+        .unwrap();
+        assert_eq!(config.svid.min, Duration::from_secs(30));
+        let [issuer] = config.issuers.as_slice() else {
+            panic!("one issuer")
+        };
+        assert_eq!(issuer.rules.algorithms, [Algorithm::Es256]);
+        assert_eq!(issuer.rules.issuer, "https://ci.example");
+        assert!(issuer.endpoint.allow_http && issuer.endpoint.allow_private_addresses);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let mistakes = read(
+            "trustDomain: Shop\nlisten: 15010\nops: 127.1.2.1:15011\nsvid: {minTtl: 2h}\nissuers:\n\
+             - {issuer: http://ci.example, audiences: [], spiffeId: x, discoverUrl: y}\n",
+        )
+        .unwrap_err();
+        for expected in [
+            "ca.yaml:1:14: expected a trust domain",
+            "missing field `dataDirectory`",
+            "ca.yaml:2:9: expected an address",
+            "expected minTtl ≤ defaultTtl ≤ maxTtl",
+            "audiences",
+            "did you mean `discoveryUrl`",
+            "is not https; set `allowHttp: true`",
+        ] {
+            assert!(mistakes.contains(expected), "{expected}\n{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_template_of_another_trust_domain_is_a_mistake() {
+        let mistakes = read(&format!(
+            "{MINIMAL}issuers:\n- {{issuer: 'https://ci.example', audiences: [a], spiffeId: 'spiffe://other.example/x'}}\n"
+        ))
+        .unwrap_err();
+        assert!(mistakes.contains("ca.yaml:6:"), "{mistakes}");
+        assert!(
+            mistakes.contains("must begin with `spiffe://shop.example/`"),
+            "{mistakes}"
+        );
+    }
+}

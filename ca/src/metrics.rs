@@ -1,0 +1,81 @@
+//! What Prometheus is told.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::attest::Kind;
+use crate::refusal::Refusal;
+
+/// Upper bounds in seconds. A good disk's fsync takes 1 ms to 20 ms; fetching an issuer's keys up to 10 s.
+const BUCKETS: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuedLabels {
+    attestation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: &'static str,
+}
+
+/// The metrics of the CA.
+pub(crate) struct Metrics {
+    issued: Family<IssuedLabels, Counter>,
+    refused: Family<RefusedLabels, Counter>,
+    duration: Histogram,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            issued: Family::default(),
+            refused: Family::default(),
+            duration: Histogram::new(BUCKETS),
+        };
+        let registry = registry.sub_registry_with_prefix("countersign_ca");
+        registry.register(
+            "issued",
+            "SVIDs issued, by attestation",
+            metrics.issued.clone(),
+        );
+        registry.register(
+            "refused",
+            "Requests refused, by reason",
+            metrics.refused.clone(),
+        );
+        registry.register_with_unit(
+            "issue_duration",
+            "Time from request to answer",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        metrics
+    }
+
+    /// An SVID was issued.
+    pub(crate) fn issued(&self, attestation: Kind, took: Duration) {
+        self.issued
+            .get_or_create(&IssuedLabels {
+                attestation: attestation.name(),
+            })
+            .inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// A request was refused.
+    pub(crate) fn refused(&self, refusal: &Refusal, took: Duration) {
+        self.refused
+            .get_or_create(&RefusedLabels {
+                reason: refusal.class(),
+            })
+            .inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+}

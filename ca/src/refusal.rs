@@ -1,0 +1,127 @@
+//! Why nothing is issued: each reason with its gRPC status, its name in the metrics, and what to do about it.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use countersign_identity::{SpiffeId, SvidError, TrustDomain};
+use tonic::{Code, Status};
+
+use crate::attest::join_token::JoinTokenError;
+use crate::attest::jwt::JwtError;
+use crate::attest::renewal::RenewalError;
+use crate::authority::profile::ProfileError;
+use crate::csr::CsrError;
+use crate::log::LogError;
+
+/// Why nothing is issued.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The certification request.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// The lifetime.
+    #[error("a lifetime of {} s is asked for; this CA issues for {} s to {} s, or, asked for 0, {} s",
+        asked.as_secs(), min.as_secs(), max.as_secs(), default.as_secs())]
+    Ttl {
+        /// What is asked for.
+        asked: Duration,
+        /// The shortest.
+        min: Duration,
+        /// The longest.
+        max: Duration,
+        /// Unless asked.
+        default: Duration,
+    },
+    /// No evidence.
+    #[error(
+        "the request has no attestation; send a join token or a JWT, or renew over a connection with an SVID"
+    )]
+    NoEvidence,
+    /// A join token that is not good.
+    #[error(transparent)]
+    JoinToken(JoinTokenError),
+    /// A JWT that is not good.
+    #[error(transparent)]
+    Jwt(#[from] JwtError),
+    /// An SVID that is not good.
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
+    /// Another trust domain's identity.
+    #[error(
+        "the attestation proves {id}, which is not of the trust domain {trust_domain} that this CA issues for"
+    )]
+    OtherTrustDomain {
+        /// Whom it proves.
+        id: SpiffeId,
+        /// The CA's.
+        trust_domain: TrustDomain,
+    },
+    /// The CA's own ID.
+    #[error("the attestation proves {0}, which is the CA's own ID and is given to nobody")]
+    Reserved(SpiffeId),
+    /// The intermediate ends too soon.
+    #[error(
+        "the CA's intermediate is valid until {} only, which is too short for an SVID; its operator must put the root's \
+         key back, so that it can make a new one", DateTime::<Utc>::from(*not_after).to_rfc3339()
+    )]
+    IntermediateEnds {
+        /// Its end.
+        not_after: SystemTime,
+    },
+    /// The certificate cannot be made.
+    #[error(transparent)]
+    Certificate(#[from] ProfileError),
+    /// What was made is not what it should be.
+    #[error("the CA made a certificate that is not a good SVID, and does not hand it out: {0}")]
+    Product(SvidError),
+    /// The log.
+    #[error("the issuance cannot be logged, and so is not done: {0}; try again")]
+    Log(#[from] LogError),
+    /// Something that cannot happen.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Refusal {
+    /// A stable name, for the metrics.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            Self::Csr(_) => "csr",
+            Self::Ttl { .. } => "ttl",
+            Self::NoEvidence => "no-evidence",
+            Self::JoinToken(_) => "join-token",
+            Self::Jwt(JwtError::NoKeys { .. }) => "issuer-keys",
+            Self::Jwt(_) => "jwt",
+            Self::Renewal(_) => "renewal",
+            Self::OtherTrustDomain { .. } => "other-trust-domain",
+            Self::Reserved(_) => "reserved-id",
+            Self::IntermediateEnds { .. } => "intermediate-ends",
+            Self::Log(_) => "log",
+            Self::Certificate(_) | Self::Product(_) | Self::Internal(_) => "internal",
+        }
+    }
+
+    /// The status as `ca.proto` documents it.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Csr(_) | Self::Ttl { .. } => Code::InvalidArgument,
+            Self::Jwt(JwtError::NoKeys { .. })
+            | Self::JoinToken(JoinTokenError::File(_))
+            | Self::IntermediateEnds { .. }
+            | Self::Log(_) => Code::Unavailable,
+            Self::Jwt(JwtError::Claims(_) | JwtError::SystemNamespace(_))
+            | Self::OtherTrustDomain { .. }
+            | Self::Reserved(_) => Code::PermissionDenied,
+            Self::NoEvidence | Self::JoinToken(_) | Self::Jwt(_) | Self::Renewal(_) => {
+                Code::Unauthenticated
+            }
+            Self::Certificate(_) | Self::Product(_) | Self::Internal(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code(), refusal.to_string())
+    }
+}
