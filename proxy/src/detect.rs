@@ -145,19 +145,11 @@ fn is_request_line(first: &[u8]) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        pin::Pin,
-        task::{Context, Poll},
-    };
-
     use proptest::prelude::*;
-    use tokio::{
-        io::{AsyncWriteExt, ReadBuf},
-        time::Instant,
-    };
+    use tokio::{io::AsyncWriteExt, time::Instant};
 
     use super::*;
+    use crate::http1::check::Parts;
 
     const NOT_HTTP: Protocol = Protocol::Opaque(OpaqueReason::NotHttp);
 
@@ -194,38 +186,6 @@ mod tests {
         examples.push((long.into_bytes(), Protocol::Http1));
         examples.push((b"M".repeat(METHOD_BYTES + 1), NOT_HTTP));
         examples
-    }
-
-    /// A reader that returns one part for each read, and then the end of the stream.
-    struct Parts(VecDeque<Vec<u8>>);
-
-    impl Parts {
-        fn new(parts: &[&[u8]]) -> Self {
-            Self(
-                parts
-                    .iter()
-                    .filter(|part| !part.is_empty())
-                    .map(|part| part.to_vec())
-                    .collect(),
-            )
-        }
-    }
-
-    impl AsyncRead for Parts {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            if let Some(mut part) = self.0.pop_front() {
-                let rest = part.split_off(part.len().min(buffer.remaining()));
-                buffer.put_slice(&part);
-                if !rest.is_empty() {
-                    self.0.push_front(rest);
-                }
-            }
-            Poll::Ready(Ok(()))
-        }
     }
 
     #[tokio::test]

@@ -27,8 +27,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     ///
     /// Memory is bounded by one read and `out`. What is already there is written together with the
     /// head. The body is passed on byte for byte, without chunk extensions, and each part as soon as
-    /// it comes: `to` is flushed whenever the sender makes us wait, but not at the end, where the
-    /// caller knows better what follows.
+    /// it comes: `to` is flushed whenever the sender makes us wait, and at the end.
     ///
     /// # Errors
     /// If the body breaks its framing, ends early, or makes no progress in either direction for
@@ -64,6 +63,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                 out.clear();
             }
             if self.body.is_finished() {
+                flush(&mut self.deadline, to, limits).await?;
                 return Ok(copied);
             }
             if self.fill_body_flushing(to, limits).await? == 0 {
@@ -117,4 +117,22 @@ async fn write_all<W: AsyncWrite + Unpin>(
         bytes.advance(written);
     }
     Ok(())
+}
+
+/// Flushes, unless that takes too long.
+async fn flush<W: AsyncWrite + Unpin>(
+    deadline: &mut Deadline,
+    to: &mut W,
+    limits: &Limits,
+) -> Result<(), BodyError> {
+    let mut due = None;
+    poll_fn(|context: &mut Context<'_>| {
+        if let Poll::Ready(flushed) = Pin::new(&mut *to).poll_flush(context) {
+            return Poll::Ready(flushed.map_err(BodyError::Write));
+        }
+        let due = *due.get_or_insert_with(|| due_after(limits.body_timeout));
+        ready!(deadline.poll(context, due));
+        Poll::Ready(Err(BodyError::ReceiverStalled))
+    })
+    .await
 }

@@ -19,6 +19,7 @@
 //! | `trailers` | trailer sections |
 //! | `diagnose` | names the mistake in a head that did not parse |
 //! | `deadline` | one timer for a connection, armed seldom |
+//! | `check` | what holds for any bytes, for tests and the fuzzer |
 //!
 //! # Example
 //! ```
@@ -42,6 +43,8 @@
 //! ```
 
 mod body;
+#[cfg(any(test, fuzzing))]
+pub mod check;
 mod copy;
 mod deadline;
 mod diagnose;
@@ -57,6 +60,9 @@ mod response;
 mod scan;
 mod target;
 mod trailers;
+
+#[cfg(test)]
+mod tests;
 
 pub use body::{BodyDecoder, Piece};
 pub use edits::{AddedHeaders, HeaderEdits, InvalidHeader};

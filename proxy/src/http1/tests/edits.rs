@@ -1,0 +1,77 @@
+//! What becomes of headers on their way.
+
+use super::*;
+use crate::http1::AddedHeaders;
+
+#[test]
+fn headers_of_the_connection_end_here() {
+    let head = request(
+        b"GET / HTTP/1.1\r\nConnection: x-hop, close\r\nHost: a\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\n\
+          x-Kept:\t2 \r\nProxy-Connection: close\r\nTE: gzip\r\nX_Hop: 3\r\nTrailer: digest\r\n\r\n",
+    )
+    .unwrap();
+    let kept: Vec<_> = head.headers().map(|(name, _)| name).collect();
+    assert_eq!(kept, ["Host", "x-Kept", "Trailer"]);
+    assert_eq!(
+        head.header("x-hop"),
+        None,
+        "what is not passed on is not judged either"
+    );
+    assert_eq!(
+        passed_on(&head, &HeaderEdits::default()),
+        "GET / HTTP/1.1\r\nHost: a\r\nx-Kept:\t2 \r\nTrailer: digest\r\n\r\n"
+    );
+}
+
+#[test]
+fn willingness_to_take_trailers_is_renewed() {
+    let head =
+        request(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\nA: b\r\n\r\n");
+    assert_eq!(
+        passed_on(
+            &head.unwrap(),
+            &HeaderEdits {
+                close: true,
+                ..HeaderEdits::default()
+            }
+        ),
+        "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nA: b\r\nconnection: close, te\r\n\r\n"
+    );
+}
+
+#[test]
+fn named_headers_are_removed_and_others_added() {
+    let head = request(
+        b"GET / HTTP/1.1\r\nCountersign-Peer: forged\r\nHost: a\r\nCOUNTERSIGN_subject: forged\r\n\
+          Countersign: kept\r\nX-Forwarded-Client-Cert: forged\r\nx_forwarded_client_cert: forged\r\n\r\n",
+    )
+    .unwrap();
+    let mut add = AddedHeaders::new();
+    add.push("countersign-peer", b"spiffe://td/ns/a/sa/b")
+        .unwrap();
+    let edits = HeaderEdits {
+        remove: &["x-forwarded-client-cert"],
+        remove_prefixes: &["countersign-"],
+        add: Some(&add),
+        close: false,
+    };
+    assert_eq!(
+        passed_on(&head, &edits),
+        "GET / HTTP/1.1\r\nHost: a\r\nCountersign: kept\r\n\
+         countersign-peer: spiffe://td/ns/a/sa/b\r\n\r\n"
+    );
+}
+
+#[test]
+fn without_headers_there_is_still_an_empty_line() {
+    let head = request(b"GET / HTTP/1.0\r\nKeep-Alive: 1\r\n\r\n").unwrap();
+    assert_eq!(
+        passed_on(&head, &HeaderEdits::default()),
+        "GET / HTTP/1.0\r\n\r\n"
+    );
+    let head = request(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!(
+        passed_on(&head, &HeaderEdits::default()),
+        "GET / HTTP/1.0\r\n\r\n"
+    );
+}
