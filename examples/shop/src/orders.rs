@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use countersign_example_shop::payments_api::{ChargeRequest, payments_client::PaymentsClient};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
@@ -20,7 +21,6 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     http::{answer, json, no_such_thing, problem, read_body},
-    payments::proto::{ChargeRequest, payments_client::PaymentsClient},
     store::Store,
 };
 

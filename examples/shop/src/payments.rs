@@ -5,30 +5,15 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use countersign_example_shop::payments_api::{
+    ChargeReply, ChargeRequest, RefundReply, RefundRequest,
+    payments_server::{Payments, PaymentsServer},
+};
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
     transport::{Server, server::TcpIncoming},
 };
-
-use proto::{
-    ChargeReply, ChargeRequest, RefundReply, RefundRequest,
-    payments_server::{Payments, PaymentsServer},
-};
-
-/// The messages, client and server generated from `proto/payments.proto`.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::clone_on_ref_ptr,
-    reason = "generated code; the .proto file holds the documentation"
-)]
-pub(crate) mod proto {
-    tonic::include_proto!("shop.payments.v1");
-}
 
 pub(crate) async fn serve(listener: TcpListener) -> io::Result<()> {
     Server::builder()
