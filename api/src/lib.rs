@@ -4,6 +4,8 @@ pub mod bundle;
 pub mod logging;
 pub mod ops;
 pub mod svid;
+#[cfg(test)]
+mod test_ca;
 pub mod transport;
 
 /// The messages, clients and servers generated from `proto/countersign/v1`.

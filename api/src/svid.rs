@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign_identity::tls::ExpectedPeer;
 use countersign_identity::{
-    IdentityStore, KeyError, SpiffeId, StoreError, SvidError, SvidKey, X509Svid, spiffe,
+    Bundle, IdentityStore, KeyError, SpiffeId, StoreError, SvidError, SvidKey, X509Svid, spiffe,
 };
 use tonic::{Code, Request};
 use zeroize::Zeroizing;
@@ -176,12 +176,12 @@ impl SvidClient {
                     if let Some(svid) = self.store.svid() {
                         let left = svid.not_after().duration_since(SystemTime::now());
                         let valid_seconds = left.unwrap_or_default().as_secs();
-                        tracing::info!(id = %svid.id(), valid_seconds, "svid renewed");
+                        tracing::info!(id = %svid.id(), valid_seconds, "svid obtained");
                     }
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(%error, failures, "svid not renewed, trying again");
+                    tracing::warn!(%error, failures, "svid not obtained, trying again");
                 }
             }
         }
@@ -204,15 +204,20 @@ impl SvidClient {
         }
     }
 
-    /// Asks the CA, over a connection of its own: it must present the SVID of now, or none, and an
-    /// SVID is not asked for often enough to keep one.
+    /// Asks the CA, over a connection of its own: it must present the SVID of now, or none where the
+    /// evidence speaks instead, and an SVID is not asked for often enough to keep one.
     async fn issue(
         &self,
         key: &SvidKey,
         evidence: ProtoEvidence,
     ) -> Result<IssueResponse, SvidClientError> {
-        let expected = spiffe::system::ca(self.store.bundle().trust_domain());
-        let channel = channel(&self.address, &self.store, ExpectedPeer::Id(expected))?;
+        let store = match evidence {
+            ProtoEvidence::Renewal(_) => Arc::clone(&self.store),
+            // An SVID that has expired would only get the connection refused.
+            _ => IdentityStore::new(Bundle::clone(&self.store.bundle())),
+        };
+        let expected = spiffe::system::ca(store.bundle().trust_domain());
+        let channel = channel(&self.address, &store, ExpectedPeer::Id(expected))?;
         let mut request = Request::new(IssueRequest {
             csr: key.csr_der()?,
             attestation: Some(Attestation {

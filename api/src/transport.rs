@@ -141,20 +141,25 @@ impl Connector {
     }
 }
 
-/// One line that says why a call failed: the status, and what is beneath it where that says more.
+/// One line that says why a call failed: what the other end says, or where the call never came
+/// so far, what happened on the way.
 #[must_use]
 pub fn describe(status: &Status) -> String {
-    let mut line = format!("{}: {}", status.code().description(), status.message());
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        let text = error.to_string();
+    let Some(mut cause) = std::error::Error::source(status) else {
+        return format!("{} ({:?})", status.message(), status.code());
+    };
+    let mut line = status.message().to_owned();
+    loop {
+        let text = cause.to_string();
         if !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }
-        cause = error.source();
+        match cause.source() {
+            Some(deeper) => cause = deeper,
+            None => return line,
+        }
     }
-    line
 }
 
 #[cfg(test)]

@@ -59,10 +59,6 @@ impl Caller {
     ///
     /// # Errors
     /// The request did not come through [`incoming`]: an internal error of this server.
-    #[expect(
-        clippy::result_large_err,
-        reason = "it is what a tonic handler returns"
-    )]
     pub fn of<T>(request: &tonic::Request<T>) -> Result<&Self, Status> {
         let caller = request.extensions().get::<Self>();
         caller.ok_or_else(|| Status::internal("the connection has no known caller"))
