@@ -103,6 +103,11 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
+/// Whether somebody listens there.
+pub(crate) fn listens(target: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&target, Duration::from_secs(2)).is_ok()
+}
+
 /// Whether one request is answered 200.
 pub(crate) fn answers(target: SocketAddr) -> bool {
     let ask = || -> io::Result<bool> {

@@ -89,6 +89,7 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
         Ok(envoy) => setups.push(setups::envoy::hops(envoy, server, &pki, place)?),
         Err(missing) => writeln!(out, "no ratios to Envoy: {missing}")?,
     }
+    setups.push(setups::countersign::hops(server, place)?);
     let idle = memory(&setups)?;
 
     let mut rows = Vec::new();

@@ -1,5 +1,6 @@
 //! What is measured: each setup is a way from the load generator to the same nginx.
 
+pub(crate) mod countersign;
 pub(crate) mod envoy;
 pub(crate) mod nginx;
 
@@ -19,6 +20,8 @@ pub(crate) struct Setup {
     pub(crate) target: SocketAddr,
     /// The proxies on the way, in order; none when the load goes straight to the server.
     pub(crate) hops: Vec<Process>,
+    /// What the proxies need beside them, and no request passes through.
+    behind: Vec<Process>,
 }
 
 /// A setup that could not be made ready.
@@ -44,6 +47,11 @@ impl Setup {
         wait_until(name, &directory.join(format!("{log}.log")), || {
             load::answers(target)
         })?;
-        Ok(Self { name, target, hops })
+        Ok(Self {
+            name,
+            target,
+            hops,
+            behind: Vec::new(),
+        })
     }
 }
