@@ -1,5 +1,6 @@
 //! The roots that are believed for one trust domain (SPIFFE Trust Domain and Bundle).
 
+use std::fmt;
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -62,7 +63,7 @@ pub enum BundleError {
 }
 
 /// The X.509 authorities of one trust domain. There is at least one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Bundle {
     trust_domain: TrustDomain,
     authorities: Vec<CertificateDer<'static>>,
@@ -98,6 +99,16 @@ impl PartialEq for Bundle {
 }
 
 impl Eq for Bundle {}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("trust_domain", &self.trust_domain)
+            .field("sequence", &self.sequence)
+            .field("authorities", &self.authorities.len())
+            .finish_non_exhaustive()
+    }
+}
 
 impl Bundle {
     /// A bundle of these authorities. `sequence` grows with every change; 0 is "not known".

@@ -3,6 +3,7 @@
 //! [`X509Svid::from_chain`] checks what a certificate says of itself; [`X509Svid::verify`] whether
 //! somebody who is believed says so, today.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -162,7 +163,7 @@ pub enum SvidError {
 
 /// A certificate chain whose leaf obeys the rules of an X.509-SVID. Whether it is to be believed
 /// is what [`X509Svid::verify`] says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct X509Svid {
     id: SpiffeId,
     chain: Vec<CertificateDer<'static>>,
@@ -307,6 +308,17 @@ impl X509Svid {
             }
             reason => SvidError::Path { id, reason },
         }
+    }
+}
+
+impl fmt::Debug for X509Svid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("X509Svid")
+            .field("id", &self.id)
+            .field("serial", &self.serial)
+            .field("not_before", &x509::rfc3339(self.not_before))
+            .field("not_after", &x509::rfc3339(self.not_after))
+            .finish_non_exhaustive()
     }
 }
 

@@ -131,7 +131,7 @@ pub fn server_config(
 }
 
 /// As [`server_config`], with the time given by `clock`.
-pub(crate) fn server_config_at(
+fn server_config_at(
     store: &Arc<IdentityStore>,
     auth: ClientAuth,
     alpn: &[&[u8]],
@@ -166,7 +166,7 @@ pub fn client_config(
 }
 
 /// As [`client_config`], with the time given by `clock`.
-pub(crate) fn client_config_at(
+fn client_config_at(
     store: &Arc<IdentityStore>,
     expected: ExpectedPeer,
     alpn: &[&[u8]],
@@ -227,6 +227,9 @@ impl PeerIdentity {
 
     /// Verifies its proof again, against the store's bundle of the moment: what was good when the
     /// connection was made may have expired, or its authority be gone, while the connection lasts.
+    ///
+    /// It checks two signatures: do so when [`IdentityStore::changes`] says that the bundle may have
+    /// changed. For the passing of time, [`PeerIdentity::not_after`] is enough.
     ///
     /// # Errors
     /// Why it is not believed any more.
