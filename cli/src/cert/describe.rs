@@ -86,6 +86,8 @@ fn names(certificate: &X509Certificate<'_>) -> (Option<String>, Vec<String>) {
                 GeneralName::URI(uri) if uri.starts_with("spiffe://") && spiffe.is_none() => {
                     spiffe = Some((*uri).to_owned());
                 }
+                GeneralName::URI(uri) => others.push(format!("URI {uri}")),
+                GeneralName::DNSName(name) => others.push(format!("DNS {name}")),
                 other => others.push(other.to_string()),
             }
         }

@@ -5,6 +5,8 @@ mod examine;
 mod handshake;
 mod read;
 mod render;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
