@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
@@ -112,15 +111,25 @@ impl Output {
 
 /// Tells on standard error why a command could not do its work.
 pub(crate) fn report_failure(error: &dyn Error) {
-    let mut text = format!("countersign: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _infallible = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text.push('\n');
+    let text = format!("countersign: {}\n", with_causes(error));
     // Standard error is the last place to complain to; if it is closed, the exit status still tells.
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// An error and its causes on one line, unless they have several. A cause that the error tells itself
+/// is not repeated.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// `text` with control characters replaced, so that text from elsewhere cannot steer the terminal.

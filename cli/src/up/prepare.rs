@@ -1,8 +1,10 @@
 //! Everything that is looked at before anything is started, and every mistake found there at once.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt::{self, Display};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use super::policy_check;
 use super::programs::{ProgramError, Programs};
 use super::topology::{Instance, Topology, TopologyError};
 use crate::mesh_state;
+use crate::output::with_causes;
 
 /// How long ports may stay in use: those of a mesh that has just been killed become free on their own.
 const PORTS_LIMIT: Duration = Duration::from_secs(3);
@@ -58,6 +61,8 @@ pub(crate) enum PrepareError {
     Addresses(#[from] AddressError),
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    #[error("the development issuer cannot listen")]
+    IssuerPort(#[source] io::Error),
     /// Several, one per line.
     #[error("{0}")]
     Several(Mistakes),
@@ -69,11 +74,11 @@ pub(crate) struct Mistakes(Vec<String>);
 
 impl Mistakes {
     /// Keeps what is good, and notes what is not.
-    fn keep<T, E: Display>(&mut self, result: Result<T, E>) -> Option<T> {
+    fn keep<T, E: Error + 'static>(&mut self, result: Result<T, E>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
             Err(error) => {
-                self.0.push(error.to_string());
+                self.0.push(with_causes(&error));
                 None
             }
         }
@@ -111,28 +116,24 @@ pub(crate) async fn prepare(
     let topology = Topology::new(&mesh, claim.subnet)?;
 
     let mut mistakes = Mistakes::default();
-    mistakes.keep(policy_check::check(&mesh.policy, &mesh.trust_domain).map_err(Chain));
-    let programs = mistakes.keep_all(Programs::find());
-    let commands = programs
-        .as_ref()
-        .and_then(|programs| mistakes.keep_all(commands(&topology, programs, &mesh_directory)));
+    mistakes.keep(policy_check::check(&mesh.policy, &mesh.trust_domain));
+    let programs = mistakes.keep(Programs::beside_this());
+    let commands = programs.as_ref().and_then(|programs| {
+        mistakes.keep_all(programs.missing());
+        mistakes.keep_all(commands(&topology, programs, &mesh_directory))
+    });
     let issuers: Vec<_> = mesh
         .issuers
         .iter()
         .filter_map(|i| mistakes.keep(issuer(i, &layout)))
         .collect();
     mistakes.keep_all(until_ports_are_free(&topology).await);
-    let listening = TcpListener::bind(topology.issuer).await;
-    let issuer_listener = if mistakes.0.is_empty() {
-        mistakes.keep(listening.map_err(|e| format!("the development issuer cannot listen: {e}")))
-    } else {
-        None
-    };
-    let (Some(programs), Some(commands), Some(issuer_listener)) =
-        (programs, commands, issuer_listener)
-    else {
+    let (Some(programs), Some(commands), true) = (programs, commands, mistakes.0.is_empty()) else {
         return Err(PrepareError::Several(mistakes));
     };
+    let issuer_listener = TcpListener::bind(topology.issuer)
+        .await
+        .map_err(PrepareError::IssuerPort)?;
 
     configs::write(&mesh, &topology, &layout)?;
     let mesh_file = mesh_file
@@ -153,31 +154,16 @@ pub(crate) async fn prepare(
     })
 }
 
-/// An error with its causes, on one line.
-struct Chain<E>(E);
-
-impl<E: std::error::Error> Display for Chain<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
-    }
-}
-
 fn issuer(
     issuer: &mesh::Issuer,
     layout: &Layout,
-) -> Result<DevelopmentIssuer, Chain<super::issuer::IssuerKeyError>> {
+) -> Result<DevelopmentIssuer, super::issuer::IssuerKeyError> {
     Ok(DevelopmentIssuer {
         name: issuer.name.clone(),
         issuer: issuer.issuer.clone(),
         audiences: issuer.audiences.clone(),
         users: issuer.users.clone(),
-        key: IssuerKey::open(&layout.issuer_key(&issuer.name)).map_err(Chain)?,
+        key: IssuerKey::open(&layout.issuer_key(&issuer.name))?,
     })
 }
 

@@ -20,14 +20,8 @@ pub(crate) struct Programs {
 pub(crate) enum ProgramError {
     #[error("cannot find out where this program is")]
     Itself(#[source] io::Error),
-    #[error(
-        "{name} is not in {}, beside this program; build everything with `cargo build --workspace`",
-        directory.display()
-    )]
-    Missing {
-        name: &'static str,
-        directory: PathBuf,
-    },
+    #[error("{} is missing; build everything with `cargo build --workspace`", program.display())]
+    Missing { program: PathBuf },
     #[error(
         "workload {workload}: the command {command} was not found; looked in {}, {} and PATH",
         mesh.display(), programs.display()
@@ -41,35 +35,38 @@ pub(crate) enum ProgramError {
 }
 
 impl Programs {
-    /// Finds this project's programs.
+    /// This project's programs, where they should be.
+    ///
+    /// # Errors
+    /// It cannot be found out where this program is.
+    pub(crate) fn beside_this() -> Result<Self, ProgramError> {
+        let this = std::env::current_exe().map_err(ProgramError::Itself)?;
+        Ok(Self::in_directory(this.parent().unwrap_or(Path::new("/"))))
+    }
+
+    fn in_directory(directory: &Path) -> Self {
+        Self {
+            ca: directory.join("countersign-ca"),
+            control: directory.join("countersign-control"),
+            proxy: directory.join("countersign-proxy"),
+            directory: directory.to_owned(),
+        }
+    }
+
+    /// Whether they are there.
     ///
     /// # Errors
     /// Every one that is missing.
-    pub(crate) fn find() -> Result<Self, Vec<ProgramError>> {
-        let itself = std::env::current_exe().map_err(|error| vec![ProgramError::Itself(error)])?;
-        Self::find_in(itself.parent().unwrap_or(Path::new("/")))
-    }
-
-    fn find_in(directory: &Path) -> Result<Self, Vec<ProgramError>> {
-        let mut missing = Vec::new();
-        let mut find = |name: &'static str| {
-            let path = directory.join(name);
-            if !is_executable(&path) {
-                missing.push(ProgramError::Missing {
-                    name,
-                    directory: directory.to_owned(),
-                });
-            }
-            path
-        };
-        let programs = Self {
-            ca: find("countersign-ca"),
-            control: find("countersign-control"),
-            proxy: find("countersign-proxy"),
-            directory: directory.to_owned(),
-        };
+    pub(crate) fn missing(&self) -> Result<(), Vec<ProgramError>> {
+        let missing: Vec<_> = [&self.ca, &self.control, &self.proxy]
+            .into_iter()
+            .filter(|program| !is_executable(program))
+            .map(|program| ProgramError::Missing {
+                program: program.clone(),
+            })
+            .collect();
         if missing.is_empty() {
-            Ok(programs)
+            Ok(())
         } else {
             Err(missing)
         }
@@ -118,15 +115,16 @@ mod tests {
     fn every_missing_program_is_named() {
         let directory = tempfile::tempdir().unwrap();
         executable(&directory.path().join("countersign-control"));
-        let errors = Programs::find_in(directory.path()).unwrap_err();
-        let names: Vec<_> = errors
-            .iter()
-            .map(|error| match error {
-                ProgramError::Missing { name, .. } => *name,
-                other => panic!("{other}"),
-            })
-            .collect();
-        assert_eq!(names, ["countersign-ca", "countersign-proxy"]);
+        let programs = Programs::in_directory(directory.path());
+        let missing = programs.missing().unwrap_err();
+        let [
+            ProgramError::Missing { program: ca },
+            ProgramError::Missing { program: proxy },
+        ] = missing.as_slice()
+        else {
+            panic!("{missing:?}");
+        };
+        assert_eq!((ca, proxy), (&programs.ca, &programs.proxy));
     }
 
     #[test]
@@ -136,10 +134,7 @@ mod tests {
             tempfile::tempdir().unwrap(),
             tempfile::tempdir().unwrap(),
         );
-        for name in ["countersign-ca", "countersign-control", "countersign-proxy"] {
-            executable(&programs.path().join(name));
-        }
-        let found = Programs::find_in(programs.path()).unwrap();
+        let found = Programs::in_directory(programs.path());
         let find = |command: &str| {
             found.command("web", command, mesh.path(), Some(path.path().as_os_str()))
         };
