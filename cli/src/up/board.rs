@@ -1,5 +1,8 @@
 //! The live table: what is up, and below it what happened last.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::SystemTime;

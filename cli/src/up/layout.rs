@@ -8,7 +8,7 @@
 //!     control/           the control plane's data
 //!     issuers/NAME.key.pem
 //!     join-tokens/NAME   each used once, then removed
-//!     logs/NAME.log      what the programs and workloads print
+//!     logs/NAME.log      what the programs and workloads of the last start printed
 //! ```
 
 use std::fs::{self, File, TryLockError};
@@ -75,10 +75,26 @@ impl Layout {
         ] {
             made(&directory.join(part))?;
         }
-        Ok(Self {
+        let layout = Self {
             directory,
             _lock: lock,
-        })
+        };
+        layout.clear("logs")?;
+        layout.clear("join-tokens")?;
+        Ok(layout)
+    }
+
+    /// Removes the files of a part of the directory: what belongs to an earlier start.
+    fn clear(&self, part: &str) -> Result<(), LayoutError> {
+        let part = self.directory.join(part);
+        let failed = |source| LayoutError::Write {
+            path: part.clone(),
+            source,
+        };
+        for entry in fs::read_dir(&part).map_err(failed)? {
+            fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The directory, as an absolute path without links.

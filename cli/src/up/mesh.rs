@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use countersign_identity::TrustDomain;
 use countersign_policy::yaml::{self, Diagnostics};
 
+pub(crate) use self::read::mesh as from_yaml;
 pub(crate) use self::template::{Template, UnknownPlaceholder};
 
 use super::issuer::User;
@@ -107,7 +108,7 @@ impl Mesh {
     /// Every mistake in it, with its position.
     pub(crate) fn read(path: &Path) -> Result<Self, Diagnostics> {
         let base = directory_of(path);
-        yaml::read_file(path, |value| read::mesh(value, &base))
+        yaml::read_file(path, |value| from_yaml(value, &base))
     }
 }
 

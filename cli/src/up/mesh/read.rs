@@ -35,8 +35,8 @@ pub(super) struct PlacedWorkload<'a> {
     pub(super) replicas: usize,
 }
 
-/// Reads the whole file.
-pub(super) fn mesh(value: Value<'_>, base: &Path) -> Option<Mesh> {
+/// Reads the whole file; relative paths in it are meant from `base`.
+pub(crate) fn mesh(value: Value<'_>, base: &Path) -> Option<Mesh> {
     value.mapping(|fields| {
         let trust_domain = fields.required("trustDomain", |value| {
             value.parsed::<TrustDomain>("a trust domain such as shop.example")

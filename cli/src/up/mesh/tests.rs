@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::read::mesh;
 use super::*;
 
 const GOOD: &str = r#"
@@ -31,7 +30,7 @@ workloads:
 
 fn read_text(text: &str) -> Result<Mesh, Diagnostics> {
     yaml::read("mesh.yaml", text, |value| {
-        mesh(value, Path::new("/meshes/shop"))
+        from_yaml(value, Path::new("/meshes/shop"))
     })
 }
 
