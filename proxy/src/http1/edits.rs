@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::name::{Known, is_token, is_value_byte, same_name, starts_with_name};
+use super::name::{Known, is_name, is_token, is_value_byte, starts_with_name};
 
 /// How a head is changed when it is passed on, besides the headers of the connection, which
 /// always end here (RFC 9110 §7.6.1).
@@ -19,8 +19,8 @@ pub struct HeaderEdits<'a> {
 }
 
 impl HeaderEdits<'_> {
-    pub(super) fn removes(&self, name: &str) -> bool {
-        self.remove.iter().any(|removed| same_name(name, removed))
+    pub(super) fn removes(&self, name: &[u8]) -> bool {
+        self.remove.iter().any(|removed| is_name(name, removed))
             || self
                 .remove_prefixes
                 .iter()

@@ -326,7 +326,7 @@ impl Fields {
     fn stays(&self, line: &Line, edits: &HeaderEdits<'_>) -> bool {
         match line.fate {
             Fate::Dropped => false,
-            Fate::EndToEnd => !edits.removes(self.text(line.name, line.name_end)),
+            Fate::EndToEnd => !edits.removes(slice(&self.bytes, line.name, line.name_end)),
             Fate::Renewed => match line.name_end.saturating_sub(line.name) {
                 2 => self.renewed.te,
                 _ => self.renewed.upgrade,

@@ -53,16 +53,21 @@ impl Known {
 /// `countersign-peer`.
 #[must_use]
 pub fn same_name(left: &str, right: &str) -> bool {
-    left.len() == right.len() && starts_with_name(left, right)
+    is_name(left.as_bytes(), right)
+}
+
+/// [`same_name`], where one of them is not known to be text.
+pub(super) fn is_name(name: &[u8], other: &str) -> bool {
+    name.len() == other.len() && starts_with_name(name, other)
 }
 
 /// Whether `name` begins with `prefix`, compared as by [`same_name`].
-pub(super) fn starts_with_name(name: &str, prefix: &str) -> bool {
+pub(super) fn starts_with_name(name: &[u8], prefix: &str) -> bool {
     name.len() >= prefix.len()
         && name
-            .bytes()
+            .iter()
             .zip(prefix.bytes())
-            .all(|(left, right)| fold(left) == fold(right))
+            .all(|(left, right)| fold(*left) == fold(right))
 }
 
 fn fold(byte: u8) -> u8 {
@@ -123,8 +128,8 @@ mod tests {
 
     #[test]
     fn a_prefix_is_not_a_name() {
-        assert!(starts_with_name("Countersign_Peer", "countersign-"));
-        assert!(!starts_with_name("countersign", "countersign-"));
+        assert!(starts_with_name(b"Countersign_Peer", "countersign-"));
+        assert!(!starts_with_name(b"countersign", "countersign-"));
         assert!(!same_name("countersign-peer", "countersign-"));
     }
 }

@@ -88,7 +88,7 @@ fn is_forbidden(name: &str) -> bool {
     FORBIDDEN.iter().any(|forbidden| same_name(name, forbidden))
         || FORBIDDEN_PREFIXES
             .iter()
-            .any(|prefix| starts_with_name(name, prefix))
+            .any(|prefix| starts_with_name(name.as_bytes(), prefix))
 }
 
 #[cfg(test)]
