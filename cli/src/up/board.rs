@@ -140,7 +140,7 @@ impl Board {
                     *count += 1;
                 }
             }
-            Event::Up { .. } | Event::Stopping => {}
+            Event::PolicyUnreadable { .. } | Event::Up { .. } | Event::Stopping => {}
         }
         // Starts and stops are in the table already.
         let in_table = matches!(

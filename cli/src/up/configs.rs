@@ -14,6 +14,9 @@ use super::topology::{Instance, Topology};
 /// How often the control plane asks a policy repository that is elsewhere.
 const POLICY_INTERVAL: &str = "1s";
 
+/// How long a sidecar waits for calls to end when it is stopped: less than `up` waits for it.
+const DRAIN_TIMEOUT: &str = "3s";
+
 /// The name under which the control plane's join token is kept.
 pub(crate) const CONTROL_TOKEN: &str = "control";
 
@@ -138,6 +141,7 @@ fn sidecar(mesh: &Mesh, topology: &Topology, layout: &Layout, instance: &Instanc
         "inbound": addresses.wire,
         "outbound": outbound,
         "ops": addresses.sidecar_ops,
+        "drainTimeout": DRAIN_TIMEOUT,
     })
 }
 

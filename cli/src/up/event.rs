@@ -89,6 +89,11 @@ pub(crate) enum Event {
         mistakes: Vec<String>,
         stays: Option<String>,
     },
+    /// The policy repository cannot be read just now.
+    PolicyUnreadable {
+        error: String,
+        stays: Option<String>,
+    },
     /// A sidecar has this policy revision.
     PolicyAt {
         workload: String,

@@ -110,12 +110,18 @@ impl Lines {
                 mistakes,
                 stays,
             } => {
-                let stays = match stays {
-                    Some(stays) => format!("{} stays in force", short(stays)),
-                    None => "nothing is in force, so nothing is allowed".to_owned(),
-                };
+                let stays = what_stays(stays.as_deref());
                 let text = format!("revision {} is refused; {stays}", short(revision));
                 (Tone::Bad, "REFUSE", text, mistakes.clone())
+            }
+            Event::PolicyUnreadable { error, stays } => {
+                let stays = what_stays(stays.as_deref());
+                (
+                    Tone::Warning,
+                    "POLICY",
+                    format!("cannot be read: {error}; {stays}"),
+                    none(),
+                )
             }
             Event::PolicyAt {
                 workload,
@@ -137,6 +143,14 @@ impl Lines {
                 (tone, word, decision.describe(&self.trust_domain), none())
             }
         })
+    }
+}
+
+/// What is in force although something else was to be.
+fn what_stays(revision: Option<&str>) -> String {
+    match revision {
+        Some(revision) => format!("{} stays in force", short(revision)),
+        None => "nothing is in force, so nothing is allowed".to_owned(),
     }
 }
 
@@ -185,6 +199,9 @@ pub(crate) fn json_line(stamped: &Stamped) -> String {
             stays,
         } => json!({
             "event": "policy-refused", "revision": revision, "mistakes": mistakes, "stays": stays,
+        }),
+        Event::PolicyUnreadable { error, stays } => json!({
+            "event": "policy-unreadable", "error": error, "stays": stays,
         }),
         Event::PolicyAt {
             workload,

@@ -32,6 +32,9 @@ struct Status {
 struct PolicyStatus {
     revision: Option<String>,
     rejected: Option<Rejected>,
+    /// Why the repository cannot be read just now.
+    #[serde(rename = "sourceError")]
+    source_error: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -86,6 +89,15 @@ fn changes(known: &Status, status: &Status) -> Vec<Event> {
             revision: rejected.revision.clone(),
             mistakes: rejected.errors.iter().map(mistake).collect(),
             stays: status.policy.revision.clone(),
+        });
+    }
+    if let Some(error) = &status.policy.source_error
+        && known.policy.source_error.as_ref() != Some(error)
+    {
+        let stays = status.policy.revision.clone();
+        events.push(Event::PolicyUnreadable {
+            error: error.clone(),
+            stays,
         });
     }
     for sidecar in &status.sidecars {
