@@ -1,10 +1,35 @@
 //! Countersign's policy language: documents, their compiled form, and decisions.
 //!
+//! ```text
+//! files ── document::parse ──▶ documents ── Policy::compile ──▶ Policy ── for_workload ──▶ WorkloadPolicy
+//!                                  │ JSON, to the sidecars                                     │ decide(Call)
+//!                                  ▼                                                           ▼
+//!                              Policy::compile there, too                                  Decision
+//! ```
+//!
 //! - [`yaml`] reads YAML with positions and reports every mistake of a file at once. The programs
 //!   read their configuration with it, too.
 //! - [`document`] has the documents of the language ([`document::AccessPolicy`],
-//!   [`document::TokenIssuer`]), as types that hold only what is valid.
+//!   [`document::TokenIssuer`]), and [`pattern`] what their fields accept, as types that hold only
+//!   what is valid.
 
+mod call;
+mod condition;
+mod decision;
+pub mod document;
+mod index;
+mod near_miss;
+pub mod pattern;
+mod policy;
+mod readings;
+mod rule;
+mod workload_policy;
 pub mod yaml;
 
+pub use call::{Call, Headers, Request, Subject, Workload};
+pub use condition::MAX_EXPRESSION_BYTES;
+pub use decision::{Decision, NearMiss, Observed, Reason, RuleOrigin, Verdict};
+pub use document::{Document, TokenIssuer};
+pub use policy::Policy;
+pub use workload_policy::WorkloadPolicy;
 pub use yaml::{Diagnostic, Diagnostics};

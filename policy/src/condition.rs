@@ -1,0 +1,122 @@
+//! CEL conditions (`when`): compiled once with the policy, evaluated only for rules whose structured
+//! part matched.
+//!
+//! # What an evaluation can cost
+//! The `cel` crate has no budget that ends an evaluation, so the cost is bounded by what is let in:
+//! an expression has at most [`MAX_EXPRESSION_BYTES`] and [`check::MAX_DEPTH`] levels, and
+//! comprehensions (`exists`, `all`, `map`, …) are nested at most [`check::MAX_NESTED_LOOPS`] deep. What a
+//! caller controls is the size of the headers and of the token's claims: a loop over a claim of n
+//! items costs n steps (a nested one n²), of some 100 ns each. A regular expression of `matches` has
+//! to be a literal; it runs in linear time, and is compiled anew by every evaluation, which costs
+//! some 10 to 100 µs: prefer `startsWith`, `endsWith`, `contains` and the rule's own fields.
+
+mod check;
+mod variables;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use cel::{Context, Env, ExecutionError, Program, Value};
+
+pub(crate) use check::Roots;
+pub(crate) use variables::Facts;
+
+/// The longest expression that is accepted.
+pub const MAX_EXPRESSION_BYTES: usize = 2048;
+
+/// A compiled condition.
+pub(crate) struct Expression {
+    program: Program,
+    roots: Roots,
+}
+
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expression")
+            .field("source", &self.program.source_info().source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The environment that all conditions share.
+fn environment() -> &'static Arc<Env> {
+    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| Arc::new(Env::stdlib()))
+}
+
+impl Expression {
+    /// Compiles an expression in a rule whose paths capture segments of these names.
+    ///
+    /// # Errors
+    /// What is wrong with it, as lines for people.
+    pub(crate) fn compile(source: &str, captures: &[&str]) -> Result<Self, Vec<String>> {
+        if source.len() > MAX_EXPRESSION_BYTES {
+            return Err(vec![format!(
+                "the expression has more than {MAX_EXPRESSION_BYTES} bytes"
+            )]);
+        }
+        let program = environment().compile(source).map_err(|errors| {
+            let line = |error: &cel::ParseError| {
+                let (line, column) = error.pos;
+                let first_line = error.msg.lines().next().unwrap_or_default();
+                format!("in the expression, at {line}:{column}: {first_line}")
+            };
+            errors.errors.iter().map(line).collect::<Vec<_>>()
+        })?;
+        let roots = check::check(&program, captures)?;
+        Ok(Self { program, roots })
+    }
+
+    /// Which facts it asks for.
+    pub(crate) fn roots(&self) -> Roots {
+        self.roots
+    }
+
+    /// Whether the condition is true of these facts.
+    ///
+    /// # Errors
+    /// Why that cannot be said. The message has no values: they may be secret.
+    pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Result<bool, String> {
+        let mut context = Context::with_env(Arc::clone(environment()));
+        facts.add_to(&mut context, self.roots);
+        match self.program.execute(&context) {
+            Ok(Value::Bool(value)) => Ok(value),
+            Ok(other) => Err(format!("it is no boolean but of type {}", other.type_of())),
+            Err(error) => Err(self.without_values(&error)),
+        }
+    }
+}
+
+impl Expression {
+    /// The crate's own messages show the values at hand, such as claims.
+    fn without_values(&self, error: &ExecutionError) -> String {
+        let fixed = match error {
+            ExecutionError::NoSuchKey(key) => {
+                // A key that the expression names is no secret; one that it calculates may be.
+                let source = &self.program.source_info().source;
+                return match source.contains(key.as_str()) {
+                    true => format!("there is no {key}"),
+                    false => "there is no such key".to_owned(),
+                };
+            }
+            ExecutionError::NoSuchOverload(overload) => {
+                let function = overload.function().trim_matches(['_', '@']);
+                let types = overload.argument_types().join(" and ");
+                return format!("{function} does not take {types}");
+            }
+            ExecutionError::FunctionError { function, .. } => {
+                return format!("the function {function} failed");
+            }
+            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+                "it divides by zero"
+            }
+            ExecutionError::Overflow(..) => "a number is too large",
+            ExecutionError::IndexOutOfBounds(_) => "an index is out of bounds",
+            _ => "an operator or function does not take these values",
+        };
+        fixed.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The answer: allow or deny, and why.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::ser::SerializeStruct as _;
+
+use crate::document::Action;
+
+/// Allow or deny.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The call may go on.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+/// A decision about one call.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// The answer.
+    pub verdict: Verdict,
+    /// The rule that decided; `None` if none did, which is a denial.
+    pub rule: Option<Arc<RuleOrigin>>,
+    /// Why.
+    pub reason: Reason,
+    /// What rules matched that do not decide: audit rules, and those of policies in observe mode.
+    pub observed: Vec<Observed>,
+}
+
+impl Decision {
+    /// Whether the call may go on.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.verdict == Verdict::Allow
+    }
+}
+
+/// Which rule, and where it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct RuleOrigin {
+    /// Its policy, as `namespace/name`.
+    pub policy: String,
+    /// Its name.
+    pub rule: String,
+    /// The file, as the policy's reader named it.
+    pub file: String,
+    /// 1-based line.
+    pub line: usize,
+}
+
+/// `"rule" (policy, file:line)`.
+impl fmt::Display for RuleOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "\"{}\" ({}, {}:{})",
+            self.rule, self.policy, self.file, self.line
+        )
+    }
+}
+
+/// A rule that matched and did not decide. As JSON, the rule's origin and its `action`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// The rule.
+    pub rule: Arc<RuleOrigin>,
+    /// What it would have done; [`Action::Audit`] only reports.
+    pub action: Action,
+}
+
+impl Serialize for Observed {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Observed", 5)?;
+        fields.serialize_field("action", self.action.as_str())?;
+        fields.serialize_field("policy", &self.rule.policy)?;
+        fields.serialize_field("rule", &self.rule.rule)?;
+        fields.serialize_field("file", &self.rule.file)?;
+        fields.serialize_field("line", &self.rule.line)?;
+        fields.end()
+    }
+}
+
+/// Why a call was allowed or denied. Displayed as one line, without secrets: no claim, no header
+/// value and no query is in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A rule allows it, and none denies it.
+    Allowed(Arc<RuleOrigin>),
+    /// A deny rule matched.
+    DeniedByRule(Arc<RuleOrigin>),
+    /// The condition of a deny rule that matched otherwise could not be evaluated.
+    ConditionFailed {
+        /// The rule.
+        rule: Arc<RuleOrigin>,
+        /// What went wrong.
+        error: String,
+    },
+    /// No rule allows it.
+    NoRuleMatched(Box<NearMiss>),
+    /// No policy is about the called workload.
+    NoPolicy {
+        /// The workload, as `namespace/service-account`.
+        workload: Arc<str>,
+    },
+}
+
+/// A call that no rule allows, and the rule that came closest to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearMiss {
+    /// The call: method and path, or port; and the caller.
+    pub call: String,
+    /// The allow rule that failed on the fewest parts, and the first of them. Looked for among a
+    /// bounded number of rules, the likeliest first.
+    pub closest: Option<(Arc<RuleOrigin>, String)>,
+}
+
+impl Reason {
+    /// The reason as one of few stable words, for machines.
+    #[must_use]
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Allowed(_) => "allowed",
+            Self::DeniedByRule(_) => "denied-by-rule",
+            Self::ConditionFailed { .. } => "condition-failed",
+            Self::NoRuleMatched(_) => "no-rule-matched",
+            Self::NoPolicy { .. } => "no-policy",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allowed(rule) => write!(f, "allowed by {rule}"),
+            Self::DeniedByRule(rule) => write!(f, "denied by {rule}"),
+            Self::ConditionFailed { rule, error } => {
+                write!(
+                    f,
+                    "denied by {rule}, because its condition could not be evaluated: {error}"
+                )
+            }
+            Self::NoRuleMatched(miss) => {
+                write!(f, "no rule allows {}", miss.call)?;
+                match &miss.closest {
+                    Some((rule, why)) => write!(f, "; closest is {rule}: {why}"),
+                    None => Ok(()),
+                }
+            }
+            Self::NoPolicy { workload } => write!(
+                f,
+                "no policy is about {workload}, and what no rule allows is denied"
+            ),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `AccessPolicy`: who may call whom.
+//!
+//! Lists are alternatives, and an empty list (or map) is a field that was left out. The fields of one entry all have
+//! to hold. `docs/policy.md` says what each means.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_identity::TrustDomain;
+use serde::{Deserialize, Serialize};
+
+use super::{Metadata, Origin};
+use crate::pattern::{
+    Cidr, ClaimValue, HeaderName, HostPattern, Method, Name, PathPattern, SpiffePattern,
+    WorkloadPattern,
+};
+
+/// Rules about calls to some workloads of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AccessPolicy {
+    /// Name and namespace.
+    pub metadata: Metadata,
+    /// Where the document starts.
+    pub origin: Origin,
+    /// To whom calls are judged by it.
+    pub target: Target,
+    /// Whether it is enforced.
+    pub mode: Mode,
+    /// At least one. Shared with the compiled policy.
+    #[serde(with = "shared")]
+    pub rules: Vec<Arc<Rule>>,
+}
+
+/// The workloads that are called: both parts have to hold; nothing given is every workload of the
+/// policy's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// All have to be there.
+    pub labels: BTreeMap<String, String>,
+    /// Service accounts.
+    pub workloads: Vec<Name>,
+}
+
+/// Whether a policy is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// It is.
+    Enforce,
+    /// Its rules are matched and reported, and decide nothing.
+    Observe,
+}
+
+/// What follows when a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Action {
+    /// The call is allowed, unless a rule denies it.
+    Allow,
+    /// The call is denied, whatever else matches.
+    Deny,
+    /// The call is reported, and others decide.
+    Audit,
+}
+
+impl Action {
+    /// The word as it is written in a policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// One rule. It matches when every part that is given does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// What people call it; unique in its policy.
+    pub name: String,
+    /// Where it starts.
+    pub origin: Origin,
+    /// What follows.
+    pub action: Action,
+    /// Who calls.
+    pub from: Vec<Source>,
+    /// On whose behalf.
+    pub subject: Option<SubjectMatch>,
+    /// What is called.
+    pub to: Vec<Operation>,
+    /// What else has to be true.
+    pub when: Option<Condition>,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// What has to hold.
+    pub is: SourceFields,
+    /// Of what nothing may hold.
+    pub not: SourceFields,
+}
+
+/// The fields of a [`Source`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SourceFields {
+    /// The peer's namespace and service account.
+    pub workload: Option<WorkloadPattern>,
+    /// The peer's namespace.
+    pub namespace: Option<Name>,
+    /// The peer's SPIFFE ID.
+    pub spiffe: Option<SpiffePattern>,
+    /// The peer's trust domain.
+    pub trust_domain: Option<TrustDomain>,
+    /// The address that the peer's connection comes from.
+    pub cidr: Option<Cidr>,
+}
+
+/// On whose behalf: one verified token has to have all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SubjectMatch {
+    /// Where it is written.
+    pub origin: Origin,
+    /// The name of a [`TokenIssuer`](super::TokenIssuer) document, of the policy's namespace or else
+    /// of the root namespace.
+    pub issuer: Option<Name>,
+    /// One of the token's audiences.
+    pub audience: Option<String>,
+    /// Claims that it has.
+    pub claims: Claims,
+    /// Claims of which it has none.
+    pub not_claims: Claims,
+}
+
+/// Dotted path of a claim → accepted values.
+pub type Claims = BTreeMap<String, Vec<ClaimValue>>;
+
+/// What is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Operation {
+    /// What has to hold.
+    pub is: OperationFields,
+    /// Of what nothing may hold.
+    pub not: OperationFields,
+}
+
+/// The fields of an [`Operation`]. All but `ports` are facts of HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OperationFields {
+    /// Ports of the called workload.
+    pub ports: Vec<u16>,
+    /// Methods.
+    pub methods: Vec<Method>,
+    /// Hosts.
+    pub hosts: Vec<HostPattern>,
+    /// Paths.
+    pub paths: Vec<PathPattern>,
+    /// gRPC methods.
+    pub grpc: Vec<GrpcMethod>,
+    /// Name of a header → accepted values. All headers have to be there.
+    pub headers: BTreeMap<HeaderName, Vec<String>>,
+}
+
+impl OperationFields {
+    /// Whether a field is given that only an HTTP request can answer.
+    #[must_use]
+    pub fn is_http(&self) -> bool {
+        let Self {
+            ports: _,
+            methods,
+            hosts,
+            paths,
+            grpc,
+            headers,
+        } = self;
+        !(methods.is_empty()
+            && hosts.is_empty()
+            && paths.is_empty()
+            && grpc.is_empty()
+            && headers.is_empty())
+    }
+}
+
+/// A gRPC service, or one method of it. It is matched by its path, `/service/method`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GrpcMethod {
+    /// The full name, `package.Service`.
+    pub service: Name,
+    /// `None` is every method.
+    pub method: Option<Name>,
+}
+
+/// A CEL expression. Compiled by [`Policy::compile`](crate::Policy::compile).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// Where it is written.
+    pub origin: Origin,
+    /// The expression.
+    pub expression: String,
+}
+
+/// What is shared here is sent whole.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Rule;
+
+    pub(super) fn serialize<S: Serializer>(rules: &[Arc<Rule>], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(rules.iter().map(|rule| &**rule))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Arc<Rule>>, D::Error> {
+        Ok(Vec::<Rule>::deserialize(from)?
+            .into_iter()
+            .map(Arc::new)
+            .collect())
+    }
+}

@@ -1,0 +1,142 @@
+//! From files to documents.
+
+use std::collections::HashMap;
+
+use super::{Document, Metadata, Origin, read_access_policy, read_token_issuer};
+use crate::yaml::{Fields, Report, Value, closest, read_documents};
+use crate::{Diagnostic, Diagnostics};
+
+/// The group and version of the documents that are read here.
+pub const API_VERSION: &str = "countersign.dev/v1";
+
+const GROUP: &str = "countersign.dev/";
+
+/// The kinds of this version.
+const KINDS: [&str; 2] = ["AccessPolicy", "TokenIssuer"];
+/// Kinds that the language has, and this version does not enforce.
+const LATER_KINDS: [&str; 4] = [
+    "MeshMode",
+    "EgressPolicy",
+    "TrustDomain",
+    "TransactionPolicy",
+];
+
+/// Reads the documents of some files: pairs of a path, for messages, and a text.
+///
+/// A file may have several documents. Documents of other API groups are not this language's and are
+/// skipped. All mistakes of all files are reported at once.
+///
+/// # Errors
+/// Every mistake, by file and line.
+pub fn parse(
+    files: impl IntoIterator<Item = (String, String)>,
+) -> Result<Vec<Document>, Diagnostics> {
+    let mut documents = Vec::new();
+    let mut diagnostics = Vec::new();
+    for (file, text) in files {
+        let nodes = read_documents(&file, &text, &mut diagnostics);
+        let report = Report::new(&file);
+        documents.extend(nodes.iter().filter_map(|node| document(report.value(node))));
+        diagnostics.extend(report.into_diagnostics());
+    }
+    refuse_duplicate_names(&documents, &mut diagnostics);
+    if diagnostics.is_empty() {
+        Ok(documents)
+    } else {
+        Err(Diagnostics::new(diagnostics))
+    }
+}
+
+fn document(value: Value<'_>) -> Option<Document> {
+    if !is_ours(value) {
+        return None;
+    }
+    match value.peek("kind") {
+        Some("AccessPolicy") => read_access_policy::read(value).map(Document::AccessPolicy),
+        Some("TokenIssuer") => read_token_issuer::read(value).map(Document::TokenIssuer),
+        Some(kind) if LATER_KINDS.contains(&kind) => value.mistake(format!(
+            "the kind `{kind}` is not supported by this version"
+        )),
+        Some(kind) => {
+            let help = match closest(kind, KINDS) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("expected one of {}", KINDS.join(", ")),
+            };
+            value.mistake(format!("unknown kind {kind:?}, {help}"))
+        }
+        None => value.mistake("missing field `kind`"),
+    }
+}
+
+/// Whether the document is of this language; says so where it should be and is not.
+fn is_ours(value: Value<'_>) -> bool {
+    if !value.is_mapping() {
+        value.expected::<()>("a document with `apiVersion` and `kind`");
+        return false;
+    }
+    match value.peek("apiVersion") {
+        Some(API_VERSION) => true,
+        Some(version) if version.starts_with(GROUP) => {
+            value.note(format!(
+                "unknown version {version:?}, expected {API_VERSION}"
+            ));
+            false
+        }
+        Some(_) => false,
+        None => {
+            value.note(format!(
+                "missing field `apiVersion`, expected {API_VERSION}"
+            ));
+            false
+        }
+    }
+}
+
+/// Reads what every document has: `apiVersion`, `kind` and `metadata`.
+pub(super) fn header(fields: &mut Fields<'_>) -> Option<Metadata> {
+    // Both are known to be there and right.
+    let _ = fields.required("apiVersion", Value::text);
+    let _ = fields.required("kind", Value::text);
+    fields.required("metadata", |value| {
+        value.mapping(|fields| {
+            let name = fields.required("name", |v| v.parsed("a name such as orders"));
+            let namespace = fields.required("namespace", |v| v.parsed("a namespace such as shop"));
+            // Kubernetes' own; nothing here depends on them.
+            let text = |value: Value<'_>| value.entries("strings", |_, v| v.string_or_empty());
+            let labels = fields.optional("labels", text);
+            let annotations = fields.optional("annotations", text);
+            labels?;
+            annotations?;
+            Some(Metadata {
+                name: name?,
+                namespace: namespace?,
+            })
+        })
+    })
+}
+
+pub(super) fn origin(value: Value<'_>) -> Origin {
+    let position = value.position();
+    Origin {
+        file: value.file().to_owned(),
+        line: position.line,
+        column: position.column,
+    }
+}
+
+fn refuse_duplicate_names(documents: &[Document], diagnostics: &mut Vec<Diagnostic>) {
+    let mut first = HashMap::new();
+    for document in documents {
+        let key = (document.kind(), document.metadata());
+        if let Some(other) = first.get(&key) {
+            let (kind, name) = key;
+            diagnostics.push(
+                document
+                    .origin()
+                    .diagnostic(format!("{kind} {name} is already defined at {other}")),
+            );
+        } else {
+            first.insert(key, document.origin());
+        }
+    }
+}

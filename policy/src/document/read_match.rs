@@ -1,0 +1,194 @@
+//! Reads what the rules of an `AccessPolicy` match: `from`, `subject`, `to`.
+
+use std::collections::BTreeMap;
+
+use super::access_policy::{
+    Claims, GrpcMethod, Operation, OperationFields, Source, SourceFields, SubjectMatch,
+};
+use super::parse::origin;
+use crate::pattern::{ClaimValue, HeaderName};
+use crate::yaml::{Fields, Value};
+
+/// Why a field that the language has is refused.
+pub(super) const LATER: &str = "is not supported by this version";
+
+pub(super) fn source(value: Value<'_>) -> Option<Source> {
+    value.mapping(|fields| {
+        let is = source_fields(fields);
+        let anonymous = fields.refused("anonymous", LATER);
+        let not = fields.default("not", SourceFields::default(), |value| {
+            value.mapping(|fields| {
+                let not = source_fields(fields)?;
+                something(value, not != SourceFields::default())?;
+                Some(not)
+            })
+        });
+        anonymous?;
+        let source = Source { is: is?, not: not? };
+        let empty = SourceFields::default();
+        something(value, source.is != empty || source.not != empty)?;
+        Some(source)
+    })
+}
+
+fn source_fields(fields: &mut Fields<'_>) -> Option<SourceFields> {
+    let workload = fields.optional("workload", |v| {
+        v.parsed("a workload as namespace/service-account, such as shop/web")
+    });
+    let namespace = fields.optional("namespace", |v| v.parsed("a namespace such as shop"));
+    let spiffe = fields.optional("spiffe", |v| {
+        v.parsed("a SPIFFE ID, exact or ending in /**, such as spiffe://shop.example/ns/shop/**")
+    });
+    let trust_domain = fields.optional("trustDomain", |v| {
+        v.parsed("a trust domain such as shop.example")
+    });
+    let cidr = fields.optional("cidr", |v| {
+        v.parsed("an IP address or range such as 10.0.0.0/8")
+    });
+    Some(SourceFields {
+        workload: workload?,
+        namespace: namespace?,
+        spiffe: spiffe?,
+        trust_domain: trust_domain?,
+        cidr: cidr?,
+    })
+}
+
+/// An entry that demands nothing would match everything, which nobody means by it.
+fn something(value: Value<'_>, given: bool) -> Option<()> {
+    if given {
+        Some(())
+    } else {
+        value.mistake("expected at least one field, got an empty mapping")
+    }
+}
+
+pub(super) fn subject(value: Value<'_>) -> Option<SubjectMatch> {
+    value.mapping(|fields| {
+        let issuer = fields.optional("issuer", |v| {
+            v.parsed("the name of a TokenIssuer, such as corp")
+        });
+        let audience = fields.optional("audience", Value::string);
+        let accepted = fields.default("claims", Claims::new(), claims);
+        let not_claims = fields.default("not", Claims::new(), |value| {
+            value.mapping(|fields| fields.required("claims", claims))
+        });
+        Some(SubjectMatch {
+            origin: origin(value),
+            issuer: issuer?,
+            audience: audience?,
+            claims: accepted?,
+            not_claims: not_claims?,
+        })
+    })
+}
+
+fn claims(value: Value<'_>) -> Option<Claims> {
+    let claims = value.entries("claim values", |path, value| {
+        if path.is_empty() {
+            return value.mistake("expected the name of a claim, got an empty one");
+        }
+        one_or_more(value, claim_value)
+    })?;
+    something(value, !claims.is_empty())?;
+    Some(claims.into_iter().collect())
+}
+
+fn claim_value(value: Value<'_>) -> Option<ClaimValue> {
+    match serde_json::from_value(value.json()?) {
+        Ok(claim) => Some(claim),
+        Err(_) => value.expected("a string, a whole number or a boolean"),
+    }
+}
+
+fn one_or_more<'a, T>(
+    value: Value<'a>,
+    mut read: impl FnMut(Value<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
+    if value.is_list() {
+        value.non_empty_list("accepted values", read)
+    } else {
+        read(value).map(|one| vec![one])
+    }
+}
+
+pub(super) fn operation(value: Value<'_>) -> Option<Operation> {
+    value.mapping(|fields| {
+        let is = operation_fields(fields);
+        let not = fields.default("not", OperationFields::default(), |value| {
+            value.mapping(|fields| {
+                let not = operation_fields(fields)?;
+                something(value, not != OperationFields::default())?;
+                Some(not)
+            })
+        });
+        let operation = Operation { is: is?, not: not? };
+        let empty = OperationFields::default();
+        something(value, operation.is != empty || operation.not != empty)?;
+        Some(operation)
+    })
+}
+
+fn operation_fields(fields: &mut Fields<'_>) -> Option<OperationFields> {
+    let ports = fields.default("ports", Vec::new(), |value| {
+        value.non_empty_list("ports", Value::port)
+    });
+    let methods = fields.default("methods", Vec::new(), |value| {
+        value.non_empty_list("strings", |v| v.parsed("a method such as GET"))
+    });
+    let hosts = fields.default("hosts", Vec::new(), |value| {
+        value.non_empty_list("strings", |v| {
+            v.parsed("a host such as orders.shop or *.example.com")
+        })
+    });
+    let paths = fields.default("paths", Vec::new(), |value| {
+        value.non_empty_list("strings", |v| {
+            v.parsed("a path such as /orders/{id}/items/**")
+        })
+    });
+    let grpc = fields.default("grpc", Vec::new(), |value| {
+        value.non_empty_list("gRPC methods", grpc_method)
+    });
+    let headers = fields.default("headers", BTreeMap::new(), headers);
+    let sni = fields.refused("sni", LATER);
+    let read = OperationFields {
+        ports: ports?,
+        methods: methods?,
+        hosts: hosts?,
+        paths: paths?,
+        grpc: grpc?,
+        headers: headers?,
+    };
+    sni?;
+    Some(read)
+}
+
+fn grpc_method(value: Value<'_>) -> Option<GrpcMethod> {
+    value.mapping(|fields| {
+        let service = fields.required("service", |v| {
+            v.parsed("a gRPC service such as shop.v1.Payments")
+        });
+        let method = fields.optional("method", |v| v.parsed("a gRPC method such as Charge"));
+        Some(GrpcMethod {
+            service: service?,
+            method: method?,
+        })
+    })
+}
+
+fn headers(value: Value<'_>) -> Option<BTreeMap<HeaderName, Vec<String>>> {
+    let mut headers = BTreeMap::new();
+    value.entries("header values", |name, value| {
+        let accepted = one_or_more(value, Value::string_or_empty);
+        let name = match name.parse::<HeaderName>() {
+            Ok(name) => name,
+            Err(error) => return value.mistake(format!("{name:?} is not a header: {error}")),
+        };
+        if headers.insert(name, accepted?).is_some() {
+            return value.mistake("this header is given twice: upper and lower case are the same");
+        }
+        Some(())
+    })?;
+    something(value, !headers.is_empty())?;
+    Some(headers)
+}

@@ -1,0 +1,160 @@
+//! Names: of namespaces, service accounts and documents; of methods; of header fields.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+
+/// The name of a namespace, a service account or a document: letters, digits, `.`, `-` and `_`.
+///
+/// It is a segment of a SPIFFE ID (SPIFFE-ID §2.2), and so neither `.` nor `..`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Box<str>);
+
+/// An HTTP method, in upper case (RFC 9110 §9.1).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Method(Box<str>);
+
+/// The name of a header field, in lower case (RFC 9110 §5.1).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeaderName(Box<str>);
+
+/// Why a text is not a [`Name`], a [`Method`] or a [`HeaderName`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Longer than a Kubernetes name may be.
+    #[error("it has {0} characters, at most 253 are allowed")]
+    TooLong(usize),
+    /// Nothing, or `.` or `..`.
+    #[error("a name has at least one letter or digit")]
+    Empty,
+    /// Another character than a name may have.
+    #[error("{0:?} is not allowed: only letters, digits, '.', '-' and '_' are")]
+    Character(char),
+    /// Methods are case-sensitive, and no known one has a lower-case letter.
+    #[error("methods are written in upper case: {0}")]
+    MethodCase(String),
+    /// No token (RFC 9110 §5.6.2).
+    #[error("a method has only letters and '-'")]
+    Method,
+    /// No token (RFC 9110 §5.6.2).
+    #[error("{0:?} is not allowed in the name of a header")]
+    HeaderCharacter(char),
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() > 253 {
+            return Err(NameError::TooLong(text.chars().count()));
+        }
+        if matches!(text, "" | "." | "..") {
+            return Err(NameError::Empty);
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        match text.chars().find(|&c| !allowed(c)) {
+            Some(character) => Err(NameError::Character(character)),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl FromStr for Method {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.is_empty() || !text.chars().all(|c| c.is_ascii_alphabetic() || c == '-') {
+            return Err(NameError::Method);
+        }
+        if text.chars().any(|c| c.is_ascii_lowercase()) {
+            return Err(NameError::MethodCase(text.to_ascii_uppercase()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl HeaderName {
+    /// `authorization` (RFC 9110 §11.6.2).
+    #[must_use]
+    pub fn authorization() -> Self {
+        Self("authorization".into())
+    }
+}
+
+impl FromStr for HeaderName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        match text.chars().find(|&c| !allowed(c)) {
+            Some(character) => Err(NameError::HeaderCharacter(character)),
+            None if text.is_empty() => Err(NameError::Empty),
+            None => Ok(Self(text.to_ascii_lowercase().into())),
+        }
+    }
+}
+
+/// A name hashes and compares as its text.
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+macro_rules! as_str {
+    ($($type:ty),*) => {$(
+        impl $type {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    )*};
+}
+
+as_str!(Name, Method, HeaderName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spiffe_segments() {
+        assert!("orders-v1.2_x".parse::<Name>().is_ok());
+        assert_eq!("a/b".parse::<Name>(), Err(NameError::Character('/')));
+        assert_eq!("..".parse::<Name>(), Err(NameError::Empty));
+        assert_eq!(
+            "x".repeat(254).parse::<Name>(),
+            Err(NameError::TooLong(254))
+        );
+    }
+
+    #[test]
+    fn methods_are_upper_case() {
+        assert!("M-SEARCH".parse::<Method>().is_ok());
+        assert_eq!(
+            "Post".parse::<Method>(),
+            Err(NameError::MethodCase("POST".to_owned()))
+        );
+        assert_eq!("*".parse::<Method>(), Err(NameError::Method));
+    }
+
+    #[test]
+    fn header_names_are_kept_in_lower_case() {
+        assert_eq!(
+            "X-Tenant".parse::<HeaderName>().unwrap().as_str(),
+            "x-tenant"
+        );
+        assert_eq!(
+            "a b".parse::<HeaderName>(),
+            Err(NameError::HeaderCharacter(' '))
+        );
+    }
+}

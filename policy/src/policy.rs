@@ -1,0 +1,234 @@
+//! Documents in their compiled form, for the whole mesh.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use countersign_identity::{TrustDomain, spiffe::system};
+
+use crate::call::{Call, Workload};
+use crate::condition::Expression;
+use crate::decision::{Decision, RuleOrigin};
+use crate::document::{AccessPolicy, Document, Mode, Rule, Target, TokenIssuer};
+use crate::pattern::{Name, PathPattern};
+use crate::rule::CompiledRule;
+use crate::workload_policy::WorkloadPolicy;
+use crate::{Diagnostic, Diagnostics};
+
+/// The policy of a mesh, or of what a sidecar was sent of it, at one revision.
+#[derive(Debug)]
+pub struct Policy {
+    revision: Arc<str>,
+    documents: Vec<CompiledDocument>,
+}
+
+#[derive(Debug)]
+struct CompiledDocument {
+    document: Document,
+    /// An access policy's rules, in their order.
+    rules: Vec<Arc<CompiledRule>>,
+    /// A token issuer, to be shared.
+    issuer: Option<Arc<TokenIssuer>>,
+}
+
+impl Policy {
+    /// Compiles documents: names of issuers are resolved, conditions compiled.
+    ///
+    /// `trust_domain` is the mesh's own, in which names without a trust domain are read.
+    ///
+    /// # Errors
+    /// Every mistake, by file and line.
+    pub fn compile(
+        revision: &str,
+        trust_domain: &TrustDomain,
+        documents: Vec<Document>,
+    ) -> Result<Self, Diagnostics> {
+        let issuers = issuers(&documents);
+        let mut compiler = Compiler {
+            trust_domain,
+            issuers,
+            mistakes: Vec::new(),
+        };
+        let rules: Vec<_> = documents
+            .iter()
+            .map(|document| compiler.document(document))
+            .collect();
+        if !compiler.mistakes.is_empty() {
+            return Err(Diagnostics::new(compiler.mistakes));
+        }
+        let compiled = documents.into_iter().zip(rules).map(|(document, rules)| {
+            let issuer = match &document {
+                Document::TokenIssuer(issuer) => Some(Arc::new(issuer.clone())),
+                Document::AccessPolicy(_) => None,
+            };
+            CompiledDocument {
+                document,
+                rules,
+                issuer,
+            }
+        });
+        Ok(Self {
+            revision: revision.into(),
+            documents: compiled.collect(),
+        })
+    }
+
+    /// The git commit, or whatever else names this state of the policy.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The documents that concern calls to a workload: what its sidecar needs, and no more.
+    #[must_use]
+    pub fn concerning(&self, workload: &Workload) -> Vec<Document> {
+        self.compiled_for(workload)
+            .map(|compiled| compiled.document.clone())
+            .collect()
+    }
+
+    /// The policy for calls to one workload, indexed for quick decisions.
+    #[must_use]
+    pub fn for_workload(&self, workload: &Workload) -> WorkloadPolicy {
+        let mut rules = Vec::new();
+        let mut issuers = Vec::new();
+        let mut has_policy = false;
+        for compiled in self.compiled_for(workload) {
+            has_policy |= matches!(compiled.document, Document::AccessPolicy(_));
+            rules.extend(compiled.rules.iter().map(Arc::clone));
+            issuers.extend(compiled.issuer.iter().map(Arc::clone));
+        }
+        let revision = Arc::clone(&self.revision);
+        WorkloadPolicy::new(revision, workload.clone(), rules, issuers, has_policy)
+    }
+
+    /// Judges one call. Builds the workload's index for it: who judges more than one keeps
+    /// [`for_workload`](Self::for_workload).
+    #[must_use]
+    pub fn decide(&self, workload: &Workload, call: &Call<'_>) -> Decision {
+        self.for_workload(workload).decide(call)
+    }
+
+    fn compiled_for(&self, workload: &Workload) -> impl Iterator<Item = &CompiledDocument> {
+        self.documents
+            .iter()
+            .filter(|compiled| concerns(&compiled.document, workload))
+    }
+}
+
+/// Documents of the root namespace concern every workload of the mesh, others those of their own.
+fn concerns(document: &Document, workload: &Workload) -> bool {
+    let namespace = document.metadata().namespace.as_str();
+    if namespace != system::NAMESPACE && namespace != workload.namespace {
+        return false;
+    }
+    match document {
+        Document::TokenIssuer(_) => true,
+        Document::AccessPolicy(policy) => is_target(&policy.target, workload),
+    }
+}
+
+fn is_target(target: &Target, workload: &Workload) -> bool {
+    let Target { labels, workloads } = target;
+    let has = |(name, value): (&String, &String)| workload.labels.get(name) == Some(value);
+    let named = |account: &Name| account.as_str() == workload.service_account;
+    labels.iter().all(has) && (workloads.is_empty() || workloads.iter().any(named))
+}
+
+/// Namespace → names of its token issuers.
+type Issuers = HashMap<Name, Vec<Name>>;
+
+fn issuers(documents: &[Document]) -> Issuers {
+    let mut issuers = Issuers::new();
+    for document in documents {
+        if let Document::TokenIssuer(issuer) = document {
+            let metadata = issuer.metadata.clone();
+            issuers
+                .entry(metadata.namespace)
+                .or_default()
+                .push(metadata.name);
+        }
+    }
+    issuers
+}
+
+struct Compiler<'a> {
+    trust_domain: &'a TrustDomain,
+    issuers: Issuers,
+    mistakes: Vec<Diagnostic>,
+}
+
+impl Compiler<'_> {
+    /// Wrong rules are left out, and noted.
+    fn document(&mut self, document: &Document) -> Vec<Arc<CompiledRule>> {
+        match document {
+            Document::TokenIssuer(_) => Vec::new(),
+            Document::AccessPolicy(policy) => policy
+                .rules
+                .iter()
+                .filter_map(|rule| self.rule(policy, rule).map(Arc::new))
+                .collect(),
+        }
+    }
+
+    fn rule(&mut self, policy: &AccessPolicy, rule: &Arc<Rule>) -> Option<CompiledRule> {
+        let issuer = self.issuer(policy, rule);
+        let condition = self.condition(rule);
+        let origin = RuleOrigin {
+            policy: policy.metadata.to_string(),
+            rule: rule.name.clone(),
+            file: rule.origin.file.clone(),
+            line: rule.origin.line,
+        };
+        Some(CompiledRule {
+            rule: Arc::clone(rule),
+            origin: Arc::new(origin),
+            observe: policy.mode == Mode::Observe,
+            issuer: issuer?,
+            condition: condition?,
+            local: self.trust_domain.clone(),
+        })
+    }
+
+    fn issuer(&mut self, policy: &AccessPolicy, rule: &Rule) -> Option<Option<Box<str>>> {
+        let Some((subject, name)) = rule
+            .subject
+            .as_ref()
+            .and_then(|subject| Some((subject, subject.issuer.as_ref()?)))
+        else {
+            return Some(None);
+        };
+        let own = policy.metadata.namespace.as_str();
+        let found = [own, system::NAMESPACE].into_iter().find(|namespace| {
+            self.issuers
+                .get(*namespace)
+                .is_some_and(|names| names.contains(name))
+        });
+        if let Some(namespace) = found {
+            return Some(Some(format!("{namespace}/{name}").into()));
+        }
+        let mut places = format!("the namespace {own}");
+        if own != system::NAMESPACE {
+            places = format!("{places} or {}", system::NAMESPACE);
+        }
+        let message = format!("there is no TokenIssuer {name} in {places}");
+        self.mistakes.push(subject.origin.diagnostic(message));
+        None
+    }
+
+    fn condition(&mut self, rule: &Rule) -> Option<Option<Expression>> {
+        let Some(condition) = &rule.when else {
+            return Some(None);
+        };
+        let paths = rule.to.iter().flat_map(|to| &to.is.paths);
+        let captures: Vec<&str> = paths.flat_map(PathPattern::names).collect();
+        match Expression::compile(&condition.expression, &captures) {
+            Ok(expression) => Some(Some(expression)),
+            Err(messages) => {
+                let place = &condition.origin;
+                self.mistakes
+                    .extend(messages.into_iter().map(|m| place.diagnostic(m)));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The policy for calls to one workload, and how a call is judged by it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::call::{Call, Workload};
+use crate::decision::{Decision, Observed, Reason, RuleOrigin, Verdict};
+use crate::document::{Action, TokenIssuer};
+use crate::index::{Index, RuleNumber};
+use crate::near_miss::{COMPARED_RULES, near_miss};
+use crate::readings::Readings;
+use crate::rule::{CompiledRule, Judged, Match};
+
+/// The rules about calls to one workload, at one revision. Immutable: share it in an `Arc`, and put
+/// another in its place when the policy changes.
+pub struct WorkloadPolicy {
+    revision: Arc<str>,
+    workload: Workload,
+    /// `namespace/service-account`.
+    name: Arc<str>,
+    rules: Vec<Arc<CompiledRule>>,
+    issuers: Vec<Arc<TokenIssuer>>,
+    has_policy: bool,
+    deny: Index,
+    allow: Index,
+    /// Some of the rules in `allow`, to compare a call with that none allows.
+    first_allow: Vec<RuleNumber>,
+    /// Rules that decide nothing.
+    observed: Index,
+}
+
+impl fmt::Debug for WorkloadPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkloadPolicy")
+            .field("revision", &self.revision)
+            .field("workload", &self.name)
+            .field("rules", &self.rules.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkloadPolicy {
+    pub(crate) fn new(
+        revision: Arc<str>,
+        workload: Workload,
+        rules: Vec<Arc<CompiledRule>>,
+        issuers: Vec<Arc<TokenIssuer>>,
+        has_policy: bool,
+    ) -> Self {
+        let (mut deny, mut allow, mut observed) =
+            (Index::default(), Index::default(), Index::default());
+        let mut first_allow = Vec::new();
+        for (rule, number) in rules.iter().zip(0..) {
+            match rule.rule.action {
+                _ if rule.observe => observed.insert(number, rule),
+                Action::Audit => observed.insert(number, rule),
+                Action::Deny => deny.insert(number, rule),
+                Action::Allow => {
+                    allow.insert(number, rule);
+                    if first_allow.len() < COMPARED_RULES {
+                        first_allow.push(number);
+                    }
+                }
+            }
+        }
+        let name = format!("{}/{}", workload.namespace, workload.service_account).into();
+        Self {
+            revision,
+            workload,
+            name,
+            rules,
+            issuers,
+            has_policy,
+            deny,
+            allow,
+            first_allow,
+            observed,
+        }
+    }
+
+    /// The revision that it is of.
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// The workload whose calls are judged.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// The issuers whose tokens a call may carry: by these rules they are verified.
+    #[must_use]
+    pub fn token_issuers(&self) -> &[Arc<TokenIssuer>] {
+        &self.issuers
+    }
+
+    /// Judges a call: a deny rule that matches denies, else an allow rule that matches allows, else
+    /// the call is denied.
+    #[must_use]
+    pub fn decide(&self, call: &Call<'_>) -> Decision {
+        let judged = Judged::new(call, &self.workload);
+        let readings = match call.request {
+            Some(request) => Readings::of(request.path),
+            None => Readings::One(None),
+        };
+        let observed = self.observed(&judged, &readings);
+        if let Some((rule, failure)) = self.denying(&judged, &readings) {
+            let origin = Arc::clone(&rule.origin);
+            let reason = match failure {
+                None => Reason::DeniedByRule(Arc::clone(&origin)),
+                Some(error) => Reason::ConditionFailed {
+                    rule: Arc::clone(&origin),
+                    error,
+                },
+            };
+            return decision(Verdict::Deny, Some(origin), reason, observed);
+        }
+        if let Some(rule) = self.allowing(&judged, &readings) {
+            let origin = Arc::clone(&rule.origin);
+            let reason = Reason::Allowed(Arc::clone(&origin));
+            return decision(Verdict::Allow, Some(origin), reason, observed);
+        }
+        let reason = if self.has_policy {
+            Reason::NoRuleMatched(Box::new(self.near_miss(&judged, &readings)))
+        } else {
+            Reason::NoPolicy {
+                workload: Arc::clone(&self.name),
+            }
+        };
+        decision(Verdict::Deny, None, reason, observed)
+    }
+
+    fn rule(&self, number: RuleNumber) -> Option<&CompiledRule> {
+        self.rules
+            .get(usize::try_from(number).ok()?)
+            .map(|rule| &**rule)
+    }
+
+    /// The first deny rule that matches any reading, and why its condition could not be evaluated.
+    fn denying(
+        &self,
+        judged: &Judged<'_>,
+        readings: &Readings<'_>,
+    ) -> Option<(&CompiledRule, Option<String>)> {
+        let mut found: Option<(RuleNumber, &CompiledRule, Option<String>)> = None;
+        self.each_match(
+            &self.deny,
+            judged,
+            readings,
+            &mut |number, rule, failure| {
+                if found.as_ref().is_none_or(|(first, ..)| number < *first) {
+                    found = Some((number, rule, failure));
+                }
+            },
+        );
+        found.map(|(_, rule, failure)| (rule, failure))
+    }
+
+    /// The first allow rule that matches every reading.
+    fn allowing(&self, judged: &Judged<'_>, readings: &Readings<'_>) -> Option<&CompiledRule> {
+        let mut found: Option<(RuleNumber, &CompiledRule)> = None;
+        // What matches every reading is a candidate of the first.
+        let reading = readings.iter().next()?;
+        let call = judged.call;
+        self.allow
+            .candidates(call.peer, call.port, reading, false, &mut |number| {
+                if found.is_some_and(|(first, _)| first <= number) {
+                    return;
+                }
+                let Some(rule) = self.rule(number) else {
+                    return;
+                };
+                if readings
+                    .iter()
+                    .all(|path| rule.matches(judged, path) == Match::Yes)
+                {
+                    found = Some((number, rule));
+                }
+            });
+        found.map(|(_, rule)| rule)
+    }
+
+    fn observed(&self, judged: &Judged<'_>, readings: &Readings<'_>) -> Vec<Observed> {
+        if self.observed.is_empty() {
+            return Vec::new();
+        }
+        let mut found: Vec<(RuleNumber, &CompiledRule)> = Vec::new();
+        self.each_match(&self.observed, judged, readings, &mut |number, rule, _| {
+            found.push((number, rule));
+        });
+        found.sort_by_key(|(number, _)| *number);
+        found.dedup_by_key(|(number, _)| *number);
+        // An allow rule has to match every reading, in observe mode, too.
+        found.retain(|(_, rule)| {
+            rule.rule.action != Action::Allow
+                || readings
+                    .iter()
+                    .all(|path| rule.matches(judged, path) == Match::Yes)
+        });
+        let observed = |(_, rule): (RuleNumber, &CompiledRule)| Observed {
+            rule: Arc::clone(&rule.origin),
+            action: rule.rule.action,
+        };
+        found.into_iter().map(observed).collect()
+    }
+
+    /// Shows the rules that match a reading, with what kept the condition from being evaluated. A rule
+    /// may be shown more than once.
+    fn each_match<'s>(
+        &'s self,
+        index: &Index,
+        judged: &Judged<'_>,
+        readings: &Readings<'_>,
+        visit: &mut impl FnMut(RuleNumber, &'s CompiledRule, Option<String>),
+    ) {
+        if index.is_empty() {
+            return;
+        }
+        let call = judged.call;
+        for path in readings.iter() {
+            index.candidates(call.peer, call.port, path, true, &mut |number| {
+                let Some(rule) = self.rule(number) else {
+                    return;
+                };
+                match rule.matches(judged, path) {
+                    Match::Yes => visit(number, rule, None),
+                    Match::Failed(error) if rule.unknown() => visit(number, rule, Some(error)),
+                    Match::Failed(_) | Match::No => {}
+                }
+            });
+        }
+    }
+
+    fn near_miss(&self, judged: &Judged<'_>, readings: &Readings<'_>) -> crate::NearMiss {
+        let reading = readings.iter().next().flatten();
+        near_miss(judged, reading, &self.allow, &self.first_allow, |number| {
+            self.rule(number)
+        })
+    }
+}
+
+fn decision(
+    verdict: Verdict,
+    rule: Option<Arc<RuleOrigin>>,
+    reason: Reason,
+    observed: Vec<Observed>,
+) -> Decision {
+    Decision {
+        verdict,
+        rule,
+        reason,
+        observed,
+    }
+}
