@@ -47,6 +47,8 @@ pub(super) struct Facts<'a> {
     /// `Connection: close`.
     pub(super) close: bool,
     connection_upgrade: bool,
+    /// `Connection: te`.
+    connection_te: bool,
     te_trailers: bool,
 }
 
@@ -94,7 +96,7 @@ impl Located {
         let mut located = Self {
             renewed: Renewed {
                 upgrade: facts.upgrade.is_some(),
-                te: facts.te_trailers,
+                te: facts.te_trailers && facts.connection_te,
             },
             lines,
         };
@@ -207,6 +209,8 @@ impl<'a> Facts<'a> {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.connection_upgrade = true;
+            } else if option.eq_ignore_ascii_case(b"te") {
+                self.connection_te = true;
             } else if !is_token(option) {
                 return Err(HeadError::ConnectionOption);
             } else if !option.eq_ignore_ascii_case(b"keep-alive") {

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `reader` | [`MessageReader`]: buffer, timeouts, heads and bodies in their order |
 //! | `copy` | a body from the reader to a writer, with the head in the first write |
+//! | `reuse` | whether a connection can carry another exchange |
 //! | `scan` | finds the end of a head, incrementally |
 //! | `request`, `response` | heads, owned, with their facts |
 //! | `fields` | header lines: which travel on, what they say of the connection |
@@ -57,6 +58,7 @@ mod name;
 mod reader;
 mod request;
 mod response;
+mod reuse;
 mod scan;
 mod target;
 mod trailers;

@@ -283,3 +283,55 @@ fn a_receiver_that_is_gone_is_an_error_of_writing() {
     assert!(matches!(error, BodyError::Write(_)), "{error}");
     assert_eq!(error.status(), Some(502));
 }
+
+#[test]
+fn a_transport_that_fails_ends_the_connection() {
+    /// Fails once the bytes are read.
+    struct Failing<'a>(&'a [u8]);
+
+    impl tokio::io::AsyncRead for Failing<'_> {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            let bytes = std::mem::take(&mut self.0);
+            buffer.put_slice(bytes);
+            let reset = std::io::ErrorKind::ConnectionReset.into();
+            std::task::Poll::Ready(if bytes.is_empty() { Err(reset) } else { Ok(()) })
+        }
+    }
+
+    let limits = Limits::default();
+    let mut reader = MessageReader::new(Failing(b"GET / HT"));
+    let error = reader
+        .request_head(&limits)
+        .now_or_never()
+        .unwrap()
+        .unwrap_err();
+    assert!(
+        matches!(error, ReadError::Io(_)) && error.status().is_none(),
+        "{error}"
+    );
+    assert_eq!(error.gateway_status(), 502);
+
+    let stream = [post("Content-Length: 5\r\n"), b"hell".to_vec()].concat();
+    let mut reader = MessageReader::new(Failing(&stream));
+    reader
+        .request_head(&limits)
+        .now_or_never()
+        .unwrap()
+        .unwrap();
+    let mut out = BytesMut::new();
+    let copied = reader
+        .copy_body(&mut out, &mut Vec::new(), &limits)
+        .now_or_never()
+        .unwrap();
+    let error = copied.unwrap_err();
+    assert!(
+        matches!(error, BodyError::Read(_)) && error.status().is_none(),
+        "{error}"
+    );
+    let next = reader.request_head(&limits).now_or_never().unwrap();
+    assert!(matches!(next, Err(ReadError::OutOfStep)));
+}

@@ -40,6 +40,15 @@ fn willingness_to_take_trailers_is_renewed() {
 }
 
 #[test]
+fn te_that_the_connection_does_not_name_ends_here() {
+    let head = request(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n").unwrap();
+    assert_eq!(
+        passed_on(&head, &HeaderEdits::default()),
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    );
+}
+
+#[test]
 fn named_headers_are_removed_and_others_added() {
     let head = request(
         b"GET / HTTP/1.1\r\nCountersign-Peer: forged\r\nHost: a\r\nCOUNTERSIGN_subject: forged\r\n\
