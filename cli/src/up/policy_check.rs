@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use countersign_identity::TrustDomain;
-use countersign_policy::yaml::{self, Diagnostics};
+use countersign_policy::{Diagnostics, Policy, document};
 
 use super::mesh::{PolicySource, Repository};
 
@@ -40,11 +40,14 @@ pub(crate) enum PolicyCheckError {
     },
 }
 
-/// Reads the policy; gives the number of its documents.
+/// Reads and compiles the policy.
+///
+/// # Errors
+/// Why it cannot be read, or all mistakes in it.
 pub(crate) fn check(
     source: &PolicySource,
-    _trust_domain: &TrustDomain,
-) -> Result<usize, PolicyCheckError> {
+    trust_domain: &TrustDomain,
+) -> Result<(), PolicyCheckError> {
     let files = match &source.repository {
         Repository::Local(path) if !path.is_dir() => {
             return Err(PolicyCheckError::Absent { path: path.clone() });
@@ -60,16 +63,9 @@ pub(crate) fn check(
         repository: source.repository.location(),
         diagnostics,
     };
-    let mut found = Vec::new();
-    let count = files
-        .iter()
-        .map(|(file, text)| yaml::read_documents(file, text, &mut found).len())
-        .sum();
-    if found.is_empty() {
-        Ok(count)
-    } else {
-        Err(mistakes(Diagnostics::new(found)))
-    }
+    let documents = document::parse(files).map_err(mistakes)?;
+    Policy::compile("", trust_domain, documents).map_err(mistakes)?;
+    Ok(())
 }
 
 /// A work tree or a bare repository.
@@ -152,4 +148,82 @@ fn read_directory(root: &Path) -> Result<Vec<(String, String)>, PolicyCheckError
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: countersign.dev/v1
+kind: AccessPolicy
+metadata: {name: orders, namespace: shop}
+spec: {rules: [{name: web, action: allow, from: [{workload: shop/web}]}]}
+";
+    const BAD: &str = "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: 5\n";
+
+    fn check_at(repository: Repository) -> Result<(), String> {
+        let source = PolicySource {
+            repository,
+            branch: "main".to_owned(),
+        };
+        let trust_domain = TrustDomain::parse("shop.example").unwrap();
+        check(&source, &trust_domain).map_err(|error| error.to_string())
+    }
+
+    fn git(directory: &Path, arguments: &[&str]) {
+        let status = Command::new("git")
+            .args(arguments)
+            .current_dir(directory)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{arguments:?}");
+    }
+
+    fn commit(directory: &Path) {
+        git(directory, &["add", "."]);
+        let author = ["-c", "user.name=test", "-c", "user.email=test@shop.example"];
+        let commit = ["commit", "--quiet", "--no-gpg-sign", "--message=policy"];
+        git(directory, &[author.as_slice(), commit.as_slice()].concat());
+    }
+
+    #[test]
+    fn a_plain_directory_is_read_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = || Repository::Local(directory.path().to_owned());
+        fs::create_dir(directory.path().join("shop")).unwrap();
+        fs::create_dir(directory.path().join(".github")).unwrap();
+        fs::write(directory.path().join("shop/orders.yaml"), GOOD).unwrap();
+        fs::write(directory.path().join(".github/ci.yaml"), BAD).unwrap();
+        fs::write(directory.path().join("README.md"), BAD).unwrap();
+        assert_eq!(check_at(repository()), Ok(()));
+        fs::write(directory.path().join("shop/bad.yaml"), BAD).unwrap();
+        let error = check_at(repository()).unwrap_err();
+        assert!(error.contains("\nshop/bad.yaml:3:11: "), "{error}");
+    }
+
+    #[test]
+    fn of_a_git_repository_the_branch_counts_and_not_the_work_tree() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        git(path, &["init", "--quiet", "--initial-branch=main"]);
+        let file = path.join("orders.yaml");
+        fs::write(&file, GOOD).unwrap();
+        commit(path);
+        fs::write(&file, BAD).unwrap();
+        assert_eq!(check_at(Repository::Local(path.to_owned())), Ok(()));
+        let url = format!("file://{}", path.display());
+        assert_eq!(check_at(Repository::Remote(url)), Ok(()));
+        commit(path);
+        let error = check_at(Repository::Local(path.to_owned())).unwrap_err();
+        assert!(error.contains("\norders.yaml:3:11: "), "{error}");
+        git(path, &["branch", "--quiet", "--move", "other"]);
+        let error = check_at(Repository::Local(path.to_owned())).unwrap_err();
+        assert!(error.contains("cannot get branch main of "), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_told() {
+        let error = check_at(Repository::Local("/no/such/policy".into())).unwrap_err();
+        assert_eq!(error, "policy: no directory /no/such/policy");
+    }
 }
