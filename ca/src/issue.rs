@@ -163,3 +163,6 @@ impl Issuance {
         Ok(unlogged.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,6 +162,20 @@ fn ends_within_a_line(file: &mut File) -> io::Result<bool> {
 }
 
 #[cfg(test)]
+impl IssuanceLog {
+    /// A log to which nothing can be written.
+    pub(crate) fn to_a_full_disk() -> Self {
+        let path = PathBuf::from("/dev/full");
+        let file = File::options().write(true).open(&path).unwrap();
+        Self(Arc::new(Mutex::new(Appender {
+            path,
+            file,
+            torn: false,
+        })))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,0 +1,196 @@
+use super::*;
+use std::path::Path;
+
+use countersign_identity::{IdentityStore, SvidKey, TrustDomain};
+use tonic::Code;
+use zeroize::Zeroizing;
+
+use crate::attest::join_token::JoinTokens;
+use crate::attest::jwt::JwtIssuers;
+
+fn shop() -> TrustDomain {
+    TrustDomain::parse("shop.example").unwrap()
+}
+
+fn orders() -> SpiffeId {
+    SpiffeId::parse("spiffe://shop.example/ns/shop/sa/orders").unwrap()
+}
+
+fn issuance(directory: &Path, now: SystemTime) -> Issuance {
+    let authority = Arc::new(Authority::open(directory, &shop(), now).unwrap());
+    let store = IdentityStore::new(authority.bundle().clone());
+    Issuance {
+        attestors: Attestors {
+            join_tokens: Arc::new(JoinTokens::open(directory, &shop()).unwrap()),
+            jwt_issuers: JwtIssuers::start(Vec::new()).unwrap(),
+            store,
+        },
+        authority,
+        limits: TtlLimits {
+            default: Duration::from_hours(1),
+            min: Duration::from_mins(5),
+            max: Duration::from_hours(24),
+        },
+        log: IssuanceLog::open(directory).unwrap(),
+    }
+}
+
+fn request(evidence: Evidence, ttl: Duration) -> Request {
+    Request {
+        csr: SvidKey::generate().unwrap().csr_der().unwrap(),
+        ttl,
+        evidence,
+        caller: Caller {
+            peer: None,
+            remote_addr: ([127, 0, 0, 1], 4711).into(),
+        },
+    }
+}
+
+fn join(issuance: &Issuance, id: &SpiffeId) -> Evidence {
+    let ttl = Duration::from_mins(10);
+    let token = issuance
+        .attestors
+        .join_tokens
+        .mint(id, ttl, SystemTime::now())
+        .unwrap();
+    Evidence::JoinToken(token)
+}
+
+fn log(directory: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(directory.join("issuance.jsonl")).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_issued_is_logged_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let issuance = issuance(directory.path(), now);
+    let asked = request(join(&issuance, &orders()), Duration::from_mins(10));
+    let svid = issuance.issue(asked, now).await.unwrap();
+    assert_eq!(svid.id(), &orders());
+    let seconds = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    };
+    assert_eq!(seconds(svid.not_before()), seconds(now) - 60);
+    assert_eq!(seconds(svid.not_after()), seconds(now) + 600);
+
+    let [line] = log(directory.path()).try_into().unwrap();
+    assert_eq!(line["serial"], svid.serial());
+    assert_eq!(line["spiffe_id"], orders().as_str());
+    assert_eq!(line["attestation"]["kind"], "join-token");
+    assert_eq!(line["remote_address"], "127.0.0.1:4711");
+    assert_eq!(
+        line["certificate_thumbprint"],
+        hex::encode(svid.thumbprint())
+    );
+}
+
+#[tokio::test]
+async fn without_its_log_nothing_is_issued() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let mut issuance = issuance(directory.path(), now);
+    issuance.log = IssuanceLog::to_a_full_disk();
+    let asked = request(join(&issuance, &orders()), Duration::ZERO);
+    let refusal = issuance.issue(asked, now).await.unwrap_err();
+    assert_eq!(
+        (refusal.class(), refusal.code()),
+        ("log", Code::Unavailable),
+        "{refusal}"
+    );
+}
+
+#[tokio::test]
+async fn a_lifetime_out_of_bounds_is_refused_before_the_token_is_used_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let issuance = issuance(directory.path(), now);
+    let token = issuance
+        .attestors
+        .join_tokens
+        .mint(&orders(), Duration::from_mins(1), now)
+        .unwrap();
+    let evidence = || Evidence::JoinToken(Zeroizing::new(token.to_string()));
+    for ttl in [Duration::from_secs(299), Duration::from_secs(86_401)] {
+        let refusal = issuance
+            .issue(request(evidence(), ttl), now)
+            .await
+            .unwrap_err();
+        assert_eq!(refusal.code(), Code::InvalidArgument);
+        let asked = format!(
+            "a lifetime of {} s is asked for; this CA issues for 300 s to 86400 s",
+            ttl.as_secs()
+        );
+        assert!(refusal.to_string().starts_with(&asked), "{refusal}");
+    }
+    let mut garbage = request(evidence(), Duration::ZERO);
+    garbage.csr = b"garbage".to_vec();
+    assert_eq!(
+        issuance.issue(garbage, now).await.unwrap_err().class(),
+        "csr"
+    );
+    issuance
+        .issue(request(evidence(), Duration::ZERO), now)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn no_svid_outlives_the_intermediate() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = SystemTime::now();
+    let issuance = issuance(directory.path(), made);
+    let end = issuance.authority.intermediate().not_after();
+    let not_after = |now: SystemTime| {
+        let intermediate = issuance.authority.intermediate();
+        issuance.limit_validity(Duration::from_hours(1), &intermediate, now)
+    };
+    assert_eq!(not_after(made).unwrap(), made + Duration::from_hours(1));
+    assert_eq!(not_after(end - Duration::from_mins(30)).unwrap(), end);
+    let refusal = not_after(end - Duration::from_mins(4)).unwrap_err();
+    assert_eq!(refusal.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn other_trust_domains_and_the_ca_itself_are_not_issued_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let issuance = issuance(directory.path(), SystemTime::now());
+    let refused = |id: &str| {
+        issuance
+            .limit_identity(&SpiffeId::parse(id).unwrap())
+            .unwrap_err()
+    };
+    let refusal = refused("spiffe://other.example/ns/shop/sa/orders");
+    assert_eq!(
+        (refusal.class(), refusal.code()),
+        ("other-trust-domain", Code::PermissionDenied)
+    );
+    let refusal = refused("spiffe://shop.example/ns/countersign-system/sa/countersign-ca");
+    assert_eq!(
+        (refusal.class(), refusal.code()),
+        ("reserved-id", Code::PermissionDenied)
+    );
+    issuance.limit_identity(&orders()).unwrap();
+}
+
+#[tokio::test]
+async fn an_anonymous_renewal_says_what_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let issuance = issuance(directory.path(), now);
+    let refusal = issuance
+        .issue(request(Evidence::Renewal, Duration::ZERO), now)
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.code(), Code::Unauthenticated);
+    assert!(
+        refusal.to_string().contains("present the current SVID"),
+        "{refusal}"
+    );
+}
