@@ -113,8 +113,8 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     });
     own_svid::issue(&issuance, &store).await?;
 
-    let ops_listener = listen(config.ops, "ops").await?;
-    let listener = listen(config.listen, "listen").await?;
+    let (ops_listener, ops_address) = listen(config.ops, "ops").await?;
+    let (listener, address) = listen(config.listen, "listen").await?;
     let (mut registry, readiness) = (Registry::default(), Readiness::new());
     let metrics = Metrics::register(&mut registry);
     let identity = readiness.part("identity");
@@ -125,8 +125,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     let operator = OpsEndpoint::new(registry, readiness);
     let operator = tokio::spawn(ops::serve(ops_listener, operator, closed(ops_stopped)));
 
-    let address = config.listen;
-    tracing::info!(%address, trust_domain = %config.trust_domain, "ready to issue");
+    tracing::info!(%address, %ops_address, trust_domain = %config.trust_domain, "ready to issue");
     let incoming = incoming(
         listener,
         &store,
@@ -167,14 +166,21 @@ fn lock(directory: &Path) -> Result<File, AppError> {
     }
 }
 
-async fn listen(address: SocketAddr, field: &'static str) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| AppError::Listen {
-            address,
-            field,
-            error,
-        })
+/// Listens, and says where: port 0 asks for any free one.
+async fn listen(
+    address: SocketAddr,
+    field: &'static str,
+) -> Result<(TcpListener, SocketAddr), AppError> {
+    let bind = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    bind.await.map_err(|error| AppError::Listen {
+        address,
+        field,
+        error,
+    })
 }
 
 /// A channel that is closed when the process is told to stop.

@@ -22,6 +22,7 @@ pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use error::TokenError;
 pub use key_set::{KeySet, KeySetError};
 
+#[cfg(feature = "fetch")]
 pub(crate) use error::in_words;
 use error::quoted;
 

@@ -10,6 +10,8 @@ mod endpoint;
 mod fetch;
 mod follower;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use address::{AddressRule, ForbiddenAddress};
 pub use discovery::DiscoveryError;
