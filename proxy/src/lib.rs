@@ -3,7 +3,16 @@
 //!
 //! A library only so that tests and benchmarks reach its parts; `main.rs` is the program.
 
+pub mod app;
+pub mod backoff;
+pub mod config;
+pub mod control;
 pub mod detect;
+pub mod directory;
 pub mod drain;
+pub mod hardening;
 pub mod http1;
+pub mod identity;
+pub mod parts;
+pub mod state;
 pub mod telemetry;

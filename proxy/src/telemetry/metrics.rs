@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use countersign_policy::Verdict;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -245,14 +246,17 @@ impl Metrics {
         &self,
         direction: Direction,
         protocol: CallProtocol,
-        allowed: bool,
+        verdict: Verdict,
         class: &'static str,
     ) {
-        if allowed && class == ALLOWED {
+        if verdict == Verdict::Allow && class == ALLOWED {
             self.protocol(direction, protocol).allowed.inc();
             return;
         }
-        let decision = if allowed { "allow" } else { "deny" };
+        let decision = match verdict {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+        };
         self.0
             .calls
             .get_or_create(&CallLabels {
@@ -513,10 +517,10 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
         let (inbound, http1) = (Direction::Inbound, CallProtocol::Http1);
-        metrics.call_judged(inbound, http1, true, "allowed");
-        metrics.call_judged(inbound, http1, true, "allowed");
-        metrics.call_judged(inbound, CallProtocol::Tcp, false, "no-rule-matched");
-        metrics.call_judged(inbound, CallProtocol::Grpc, true, "observed");
+        metrics.call_judged(inbound, http1, Verdict::Allow, "allowed");
+        metrics.call_judged(inbound, http1, Verdict::Allow, "allowed");
+        metrics.call_judged(inbound, CallProtocol::Tcp, Verdict::Deny, "no-rule-matched");
+        metrics.call_judged(inbound, CallProtocol::Grpc, Verdict::Allow, "observed");
         metrics.call_ended(inbound, http1, Duration::from_millis(3));
         let calls = "countersign_proxy_calls_total{direction=\"inbound\"";
         has(
