@@ -1,0 +1,211 @@
+use countersign_api::ops::Readiness;
+use tokio::sync::watch;
+
+use super::*;
+use crate::git::{Git, Repository};
+use crate::testing::{TestRepository, main_branch};
+use crate::world::{World, WorldReceiver};
+
+const GOOD: &str = "\
+apiVersion: countersign.dev/v1
+kind: AccessPolicy
+metadata: {name: orders, namespace: shop}
+spec:
+  rules:
+  - {name: web, action: allow, from: [{workload: shop/web}]}
+";
+
+struct Running {
+    world: WorldReceiver,
+    readiness: Readiness,
+    task: tokio::task::JoinHandle<()>,
+}
+
+/// Follows a repository as the program does.
+fn start(repository: &Repository, state: &std::path::Path) -> Running {
+    let state = StateDirectory::open(state).unwrap();
+    let world = watch::Sender::new(World::default());
+    let readiness = Readiness::new();
+    let interval = std::time::Duration::from_millis(100);
+    let source = Source::new(
+        Git::default(),
+        repository.clone(),
+        main_branch(),
+        interval,
+        state.path(),
+    );
+    let keeper = PolicyKeeper {
+        trust_domain: TrustDomain::parse("shop.example").unwrap(),
+        origin: Origin {
+            repository: repository.to_string(),
+            branch: "main".to_owned(),
+        },
+        state,
+        world: world.clone(),
+        ready: readiness.part("policy"),
+        metrics: PolicyMetrics::default(),
+    };
+    let world = world.subscribe();
+    Running {
+        world,
+        readiness,
+        task: tokio::spawn(keeper.follow(source)),
+    }
+}
+
+impl Running {
+    async fn until(&mut self, condition: impl FnMut(&PolicyState) -> bool) -> PolicyState {
+        let mut condition = condition;
+        let reached = self.world.wait_for(|world| condition(&world.policy));
+        let reached = tokio::time::timeout(std::time::Duration::from_secs(30), reached).await;
+        reached.expect("reached in time").unwrap().policy.clone()
+    }
+
+    async fn until_in_force(&mut self, revision: &str) -> PolicyState {
+        self.until(|policy| in_force(policy) == Some(revision))
+            .await
+    }
+
+    async fn stop(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+fn in_force(policy: &PolicyState) -> Option<&str> {
+    policy.in_force.as_ref().map(|good| good.policy.revision())
+}
+
+fn local(repository: &TestRepository) -> Repository {
+    Repository::Local(repository.path().to_owned())
+}
+
+#[tokio::test]
+async fn a_bad_commit_changes_nothing_until_a_good_one_follows() {
+    let (repository, state) = (TestRepository::new(), tempfile::tempdir().unwrap());
+    repository.write("orders.yaml", GOOD);
+    let first = repository.commit();
+    let mut running = start(&local(&repository), state.path());
+    running.until_in_force(&first).await;
+    running.readiness.ready().await;
+
+    repository.write("orders.yaml", GOOD.replace("action: allow", "action: alow"));
+    let bad = repository.commit();
+    let policy = running.until(|policy| policy.rejected.is_some()).await;
+    assert_eq!(in_force(&policy), Some(first.as_str()));
+    let rejected = policy.rejected.unwrap();
+    assert_eq!(rejected.revision, bad);
+    assert_eq!(rejected.errors.len(), 1);
+    assert!(
+        rejected.errors[0].starts_with("orders.yaml:6:25: "),
+        "{:?}",
+        rejected.errors
+    );
+    assert!(running.readiness.is_ready());
+
+    // Going back to the revision in force is good, too, and no change.
+    let accepted_at = policy.in_force.unwrap().accepted_at;
+    repository.git(["reset", "--quiet", "--hard", &first]);
+    let policy = running.until(|policy| policy.rejected.is_none()).await;
+    assert_eq!(policy.in_force.unwrap().accepted_at, accepted_at);
+
+    repository.write("orders.yaml", GOOD.replace("shop/web", "shop/checkout"));
+    let second = repository.commit();
+    running.until_in_force(&second).await;
+}
+
+#[tokio::test]
+async fn a_first_commit_with_mistakes_leaves_no_policy_and_says_why() {
+    let (repository, state) = (TestRepository::new(), tempfile::tempdir().unwrap());
+    repository.write(
+        "a.yaml",
+        "apiVersion: countersign.dev/v1\nkind: AccesPolicy\n",
+    );
+    std::os::unix::fs::symlink("a.yaml", repository.file("b.yaml")).unwrap();
+    let bad = repository.commit();
+    let mut running = start(&local(&repository), state.path());
+    let policy = running.until(|policy| policy.rejected.is_some()).await;
+    assert!(policy.in_force.is_none());
+    // What the files are and what they hold is told at once.
+    let errors = &policy.rejected.unwrap().errors;
+    assert!(
+        errors[0].starts_with("a.yaml:1:1: unknown kind"),
+        "{errors:?}"
+    );
+    assert!(
+        errors[1].starts_with("b.yaml: expected a file, this is a symbolic link"),
+        "{errors:?}"
+    );
+    let shown = running.readiness.to_string();
+    assert!(
+        shown.starts_with(&format!(
+            "not ready: policy: no revision was accepted yet; {bad} has mistakes: a.yaml:1:1: "
+        )),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_restart_without_the_repository_uses_the_last_good_revision() {
+    let (repository, state) = (TestRepository::new(), tempfile::tempdir().unwrap());
+    repository.write("orders.yaml", GOOD);
+    let good = repository.commit();
+    let source = local(&repository);
+    let mut running = start(&source, state.path());
+    running.until_in_force(&good).await;
+    while StateFile::new(state.path()).revision().as_deref() != Some(&good) {
+        tokio::task::yield_now().await;
+    }
+    running.stop().await;
+
+    drop(repository);
+    let mut running = start(&source, state.path());
+    let policy = running.until(|policy| policy.source_error.is_some()).await;
+    assert_eq!(in_force(&policy), Some(good.as_str()));
+    running.readiness.ready().await;
+    running.stop().await;
+
+    // Another repository's last good revision is not this one's.
+    let other = TestRepository::new();
+    let mut running = start(&local(&other), state.path());
+    let policy = running.until(|policy| policy.source_error.is_some()).await;
+    assert!(policy.in_force.is_none());
+    assert!(
+        running.readiness.to_string().contains("has no branch main"),
+        "{}",
+        running.readiness
+    );
+}
+
+/// The file of the last good revision, read while the program runs.
+struct StateFile(std::path::PathBuf);
+
+impl StateFile {
+    fn new(state: &std::path::Path) -> Self {
+        Self(state.join("last-good.json"))
+    }
+
+    fn revision(&self) -> Option<String> {
+        let last: LastGood = serde_json::from_slice(&std::fs::read(&self.0).ok()?).ok()?;
+        Some(last.revision)
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_in_force_within_half_a_second() {
+    let (repository, state) = (TestRepository::new(), tempfile::tempdir().unwrap());
+    repository.write("orders.yaml", GOOD);
+    let first = repository.commit();
+    let mut running = start(&local(&repository), state.path());
+    running.until_in_force(&first).await;
+    // The best of several: the bound is on the program, not on what else this machine does.
+    let mut best = std::time::Duration::MAX;
+    for round in 0..5 {
+        repository.write("orders.yaml", format!("{GOOD}# {round}\n"));
+        let commit = repository.commit();
+        let committed = std::time::Instant::now();
+        running.until_in_force(&commit).await;
+        best = best.min(committed.elapsed());
+    }
+    assert!(best < std::time::Duration::from_millis(500), "{best:?}");
+}
