@@ -16,6 +16,7 @@ use countersign_identity::tls::{ClientAuth, TlsError};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::attest::Attestors;
 use crate::attest::join_token::JoinTokens;
@@ -119,8 +120,13 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     let metrics = Metrics::register(&mut registry);
     let identity = readiness.part("identity");
     identity.ready();
-    let own = own_svid::keep_fresh(Arc::clone(&issuance), Arc::clone(&store), identity);
-    let own = tokio::spawn(own);
+    let mut renewals = JoinSet::new();
+    renewals.spawn(own_svid::keep_intermediate_fresh(Arc::clone(&issuance)));
+    renewals.spawn(own_svid::keep_fresh(
+        Arc::clone(&issuance),
+        Arc::clone(&store),
+        identity,
+    ));
     let (ops_stop, ops_stopped) = watch::channel(());
     let operator = OpsEndpoint::new(registry, readiness);
     let operator = tokio::spawn(ops::serve(ops_listener, operator, closed(ops_stopped)));
@@ -140,7 +146,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         .serve_with_incoming_shutdown(incoming, closed(shutdown.clone()));
     let served = within_drain_limit(server, shutdown).await;
 
-    own.abort();
+    renewals.shutdown().await;
     // The operator's endpoint last: it tells how the rest ended.
     drop(ops_stop);
     let _ = operator.await;

@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 use countersign_api::ops::ReadyPart;
 use countersign_identity::{IdentityStore, KeyError, StoreError, SvidKey};
 
+use crate::authority::profile::BACKDATED;
 use crate::issue::Issuance;
 use crate::refusal::Refusal;
 
-/// After a failure it is tried again this often; the SVID in use has half of its life left then.
-const RETRY: Duration = Duration::from_secs(10);
-/// The longest sleep before the wall clock is looked at again: timers stand still while a machine is suspended.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The least and the most time between two looks at the wall clock: timers stand still while a machine is suspended.
+const SLEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often the intermediate is looked at; it has a month left when it is first due.
+const INTERMEDIATE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Why the CA has no SVID.
 #[derive(Debug, thiserror::Error)]
@@ -40,45 +41,51 @@ pub(crate) async fn issue(issuance: &Issuance, store: &IdentityStore) -> Result<
     Ok(store.set_svid(svid, key)?)
 }
 
-/// Replaces the SVID at half its life, and the intermediate when that is due, for ever.
+/// Replaces the SVID at half its life, for ever. When that fails, the old one stays, and it is tried again.
 pub(crate) async fn keep_fresh(
     issuance: Arc<Issuance>,
     store: Arc<IdentityStore>,
     ready: ReadyPart,
 ) {
-    let mut retry_at = None;
+    let (least, most) = SLEEP;
     loop {
-        tokio::time::sleep(LONGEST_SLEEP.min(RETRY)).await;
-        let now = SystemTime::now();
-        if retry_at.is_some_and(|at| now < at) {
-            continue;
-        }
-        retry_at = None;
-        match issuance.authority.renew_intermediate_if_due(now) {
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "the intermediate is not renewed");
-                retry_at = Some(now + Duration::from_mins(10));
-            }
-        }
-        let due = store
-            .svid()
-            .is_none_or(|svid| half_life(svid.not_before(), svid.not_after()) <= now);
-        if !due {
+        let held = store.svid();
+        let due = held
+            .as_ref()
+            .map(|svid| half_life(svid.not_before(), svid.not_after()));
+        let left = due.and_then(|due| due.duration_since(SystemTime::now()).ok());
+        tokio::time::sleep(left.unwrap_or_default().clamp(least, most)).await;
+        if due.is_some_and(|due| SystemTime::now() < due) {
             continue;
         }
         match issue(&issuance, &store).await {
             Ok(()) => ready.ready(),
             Err(error) => {
                 tracing::error!(%error, "the CA's own svid is not renewed");
-                if store.svid().is_none_or(|svid| svid.not_after() <= now) {
+                if held.is_none_or(|svid| svid.not_after() <= SystemTime::now()) {
                     ready.not_ready(error.to_string());
                 }
+                tokio::time::sleep(most).await;
             }
         }
     }
 }
 
+/// Replaces the intermediate when that is due, for ever.
+pub(crate) async fn keep_intermediate_fresh(issuance: Arc<Issuance>) {
+    loop {
+        if let Err(error) = issuance
+            .authority
+            .renew_intermediate_if_due(SystemTime::now())
+        {
+            tracing::error!(%error, "the intermediate is not renewed");
+        }
+        tokio::time::sleep(INTERMEDIATE_INTERVAL).await;
+    }
+}
+
+/// Half of the time from when it was issued, which is later than where its validity begins.
 fn half_life(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
-    not_before + not_after.duration_since(not_before).unwrap_or_default() / 2
+    let issued = not_before + BACKDATED;
+    issued + not_after.duration_since(issued).unwrap_or_default() / 2
 }

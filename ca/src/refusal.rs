@@ -120,8 +120,57 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// What the caller is told. Files, addresses and internals of the CA are for its log only.
+    fn public_message(&self) -> String {
+        match self {
+            Self::Jwt(JwtError::NoKeys { issuer, .. }) => format!(
+                "the keys of the issuer {issuer:?} are not available to the CA, whose log says why; try again"
+            ),
+            Self::JoinToken(JoinTokenError::File(_))
+            | Self::Log(_)
+            | Self::Certificate(_)
+            | Self::Product(_)
+            | Self::Internal(_) => format!(
+                "the CA cannot issue now, for a reason that its log tells ({}); try again",
+                self.class()
+            ),
+            told => told.to_string(),
+        }
+    }
+}
+
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        Self::new(refusal.code(), refusal.public_message())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authority::files::FileError;
+
+    #[test]
+    fn callers_are_not_told_about_the_cas_inside() {
+        let file = || FileError::NotAFile {
+            path: "/var/ca/issuance.jsonl".into(),
+        };
+        for refusal in [
+            Refusal::Log(LogError::File(file())),
+            Refusal::JoinToken(JoinTokenError::File(file())),
+            Refusal::Internal("/var/ca".to_owned()),
+            Refusal::Jwt(JwtError::NoKeys {
+                issuer: "https://ci.example".to_owned(),
+                reason: "cannot connect to 10.0.0.1:443, see /var/ca".to_owned(),
+            }),
+        ] {
+            assert!(refusal.to_string().contains("/var/ca"), "the log is");
+            let status = Status::from(refusal);
+            assert!(matches!(status.code(), Code::Unavailable | Code::Internal));
+            for inside in ["/var/ca", "10.0.0.1"] {
+                assert!(!status.message().contains(inside), "{status}");
+            }
+        }
     }
 }

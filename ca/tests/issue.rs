@@ -245,7 +245,7 @@ async fn an_issuer_out_of_reach_is_a_reason_to_try_again() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(
-        refused.message().contains("cannot connect to 127.0.0.1:1"),
+        refused.message().contains("are not available to the CA"),
         "{refused}"
     );
 }
@@ -334,6 +334,26 @@ async fn another_cas_svid_is_no_evidence() {
     let refused = client(&ca, &forged).issue(renewal).await.unwrap_err();
     assert_ne!(refused.code(), Code::Ok);
     assert_eq!(home.log().len(), 1, "nothing but the CA's own");
+}
+
+#[tokio::test]
+async fn the_cas_own_svid_is_renewed_while_it_serves() {
+    let home = Home::new("svid: {defaultTtl: 4s, minTtl: 1s}\n");
+    let ca = Ca::start(&home);
+    let own = |line: &serde_json::Value| line["attestation"]["kind"] == "own";
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while home.log().iter().filter(|line| own(line)).count() < 3 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the third SVID comes in time"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The first one has expired, or soon will; who connects now sees the latest.
+    ask(&ca, &home, request(join(&home.join_token(ORDERS))))
+        .await
+        .unwrap();
+    assert!(ca.get("/ready").ends_with("ready\n"));
 }
 
 #[test]

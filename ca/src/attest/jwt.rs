@@ -94,7 +94,7 @@ impl JwtIssuers {
     pub(crate) async fn attest(&self, token: &str, now: SystemTime) -> Result<Attested, Refusal> {
         let named = jwt::unverified_issuer(token).map_err(JwtError::Token)?;
         let Some(issuer) = self.0.iter().find(|issuer| issuer.rules.issuer == named) else {
-            return Err(JwtError::UnknownIssuer(named).into());
+            return Err(JwtError::UnknownIssuer(shortened(&named)).into());
         };
         let verified = issuer.verify(token, now).await?;
         let id = issuer
@@ -107,11 +107,16 @@ impl JwtIssuers {
             return Err(JwtError::SystemNamespace(id).into());
         }
         let detail = match verified.subject() {
-            Some(subject) => format!("issuer {named:?}, subject {subject:?}"),
+            Some(subject) => format!("issuer {named:?}, subject {:?}", shortened(subject)),
             None => format!("issuer {named:?}"),
         };
         Ok(Attested::new(id, Kind::Jwt, detail))
     }
+}
+
+/// Text from outside, short enough for a status and a log line. A subject has at most 255 characters (OpenID Connect §2).
+fn shortened(text: &str) -> String {
+    text.chars().take(255).collect()
 }
 
 impl JwtIssuer {

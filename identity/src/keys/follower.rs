@@ -166,7 +166,7 @@ async fn follow(
                     Err(_) => schedule.failed(now, jitter()),
                 }
                 let before = Arc::clone(&publish.borrow());
-                let after = next_state(&before, found.map_err(|error| error.to_string()), SystemTime::now());
+                let after = next_state(&before, found.map_err(|error| one_line(&error)), SystemTime::now());
                 report(&endpoint.issuer, &before, &after);
                 publish.send_replace(Arc::new(after));
             }
@@ -188,6 +188,16 @@ fn has_key(state: &KeyState, key_id: &str) -> bool {
         .keys
         .as_ref()
         .is_some_and(|keys| keys.key_ids().any(|id| id == key_id))
+}
+
+/// An error for people. What the issuer sent may stand in it, and may be long or have many lines.
+fn one_line(error: &impl fmt::Display) -> String {
+    const SHOWN: usize = 500;
+    let text = error.to_string();
+    text.chars()
+        .take(SHOWN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// What is known after an attempt. A failure keeps the last good keys.

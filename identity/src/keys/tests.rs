@@ -535,3 +535,15 @@ mod tls {
         );
     }
 }
+
+#[tokio::test]
+async fn an_issuer_cannot_write_our_log() {
+    let server = Server::start().await;
+    let metadata = json!({"issuer": format!("x\n{}", "y".repeat(10_000)), "jwks_uri": "z"});
+    server.text("/.well-known/openid-configuration", metadata.to_string());
+    let error = failure(server.endpoint()).await;
+    assert!(
+        error.chars().count() <= 500 && !error.contains('\n'),
+        "{error}"
+    );
+}
