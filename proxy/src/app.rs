@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_api::ops::{self, OpsEndpoint, Readiness};
+use countersign_identity::tls::TlsError;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,9 +19,12 @@ use crate::control::{ControlReadiness, ControlStream, Subscription};
 use crate::drain::Drain;
 use crate::hardening::{self, HardeningError};
 use crate::identity::{self, Identity, IdentityError};
+use crate::inbound::{self, Inbound};
+use crate::outbound::{self, Destination, Outbound};
 use crate::parts::Parts;
 use crate::state::State;
 use crate::telemetry::{DecisionLog, DecisionLogError, Ids, Metrics};
+use crate::wire;
 
 /// How long the decision log may take to write its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -50,6 +54,9 @@ pub enum AppError {
     /// No way to get an identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// No mutual TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// How the sidecar ended.
@@ -117,9 +124,23 @@ async fn serve(config: Config, started: Instant) -> Result<Ended, AppError> {
     let mut tasks = JoinSet::new();
     let endpoint = OpsEndpoint::new(registry, readiness.clone());
     tasks.spawn(ops::serve(listeners.ops, endpoint, std::future::pending()));
-    // >>> The data path: `inbound::serve(listeners.inbound, parts.clone())`, and for each outbound listener
-    // >>> `outbound::serve(listener, service, parts.clone())`. They accept from now on; before there is a policy, they deny.
-    let _ = (&listeners.inbound, &listeners.outbound);
+    // Calls are taken from now on; before there is a policy, all are denied.
+    let tls = wire::server_config(&parts.identity)?;
+    tasks.spawn(inbound::serve(
+        Inbound::new(parts.clone()),
+        listeners.inbound,
+        tls,
+    ));
+    let outbound = Outbound::new(parts.clone());
+    for (listener, wanted) in listeners.outbound.into_iter().zip(&config.outbound) {
+        let destination = Destination::from(wanted);
+        tasks.spawn(outbound::serve(
+            Arc::clone(&outbound),
+            listener,
+            destination,
+        ));
+    }
+    tasks.spawn(async move { outbound.follow_directory().await });
 
     let until_ready = async {
         identity.obtain().await?;

@@ -92,6 +92,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// What they mean for HTTP/1.1 messages.
+    #[must_use]
+    pub fn http1(&self) -> crate::http1::Limits {
+        crate::http1::Limits {
+            head_bytes: self.header_bytes,
+            head_timeout: self.header_timeout,
+            body_timeout: self.idle_body_timeout,
+            ..crate::http1::Limits::default()
+        }
+    }
+}
+
 /// What a denied caller is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denials {

@@ -11,6 +11,7 @@ use tokio::{
     time::timeout,
 };
 
+use crate::directory::DeclaredProtocol;
 use crate::http1::is_token_byte;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
@@ -43,6 +44,8 @@ pub enum Protocol {
 /// Why a connection is taken for opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpaqueReason {
+    /// It is declared to be.
+    Declared,
     /// Its first bytes cannot begin an HTTP message.
     NotHttp,
     /// The client sent nothing in time: perhaps the server speaks first.
@@ -77,6 +80,27 @@ pub async fn detect<R: AsyncRead + Unpin>(io: &mut R, patience: Duration) -> io:
         Err(_) => Protocol::Opaque(OpaqueReason::Undecided),
     };
     Ok(Detected { protocol, buffered })
+}
+
+/// What `io` speaks: what is declared, or what its first bytes tell.
+///
+/// # Errors
+/// As [`detect`].
+pub async fn declared_or_detected<R: AsyncRead + Unpin>(
+    declared: DeclaredProtocol,
+    io: &mut R,
+    patience: Duration,
+) -> io::Result<Detected> {
+    let protocol = match declared {
+        DeclaredProtocol::Detect => return detect(io, patience).await,
+        DeclaredProtocol::Http1 => Protocol::Http1,
+        DeclaredProtocol::Http2 => Protocol::Http2,
+        DeclaredProtocol::Tcp => Protocol::Opaque(OpaqueReason::Declared),
+    };
+    Ok(Detected {
+        protocol,
+        buffered: BytesMut::new(),
+    })
 }
 
 async fn read_until_known<R: AsyncRead + Unpin>(

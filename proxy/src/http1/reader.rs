@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::poll_fn,
-    io,
+    io::{self, Cursor},
     pin::pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, Chain},
     time::Instant,
 };
 
@@ -78,10 +78,12 @@ impl<R> MessageReader<R> {
         }
     }
 
-    /// The stream, and what was read from it and belongs to no message yet. After an upgrade this is
-    /// the beginning of the other protocol.
-    pub fn into_parts(self) -> (R, BytesMut) {
-        (self.io, self.buffer)
+    /// What follows the messages that were read, from its first byte: the other protocol after an upgrade.
+    pub fn into_stream(self) -> Chain<Cursor<BytesMut>, R>
+    where
+        R: AsyncRead,
+    {
+        AsyncReadExt::chain(Cursor::new(self.buffer), self.io)
     }
 
     /// The stream, for facts about it; not to read from it.

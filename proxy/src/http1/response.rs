@@ -83,7 +83,7 @@ impl ResponseHead {
     }
 
     /// Whether the connection now speaks the protocol that the request asked for (101); what
-    /// follows belongs to it, see [`MessageReader::into_parts`](super::MessageReader::into_parts).
+    /// follows belongs to it, see [`MessageReader::into_stream`](super::MessageReader::into_stream).
     #[must_use]
     pub fn is_upgrade(&self) -> bool {
         self.status == 101

@@ -1,0 +1,191 @@
+//! One HTTP/1.1 exchange through the sidecar: a request one way, its response the other, both as they came.
+
+use std::pin::pin;
+
+use bytes::BytesMut;
+use futures_util::future::{Either, select};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::http1::{
+    BodyError, Framing, HeaderEdits, Limits, MessageReader, ReadError, RequestHead, RequestSummary,
+};
+
+/// One connection, as the two halves of it that an exchange uses at the same time.
+pub(crate) struct Side<'a, R, W> {
+    pub(crate) reader: &'a mut MessageReader<R>,
+    pub(crate) writer: &'a mut W,
+}
+
+/// What is left after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct After {
+    /// The response's status.
+    pub(crate) status: u16,
+    /// The caller's connection can carry another exchange.
+    pub(crate) caller_persists: bool,
+    /// The callee's connection can carry another exchange.
+    pub(crate) callee_persists: bool,
+    /// Both now speak the protocol that the request asked for.
+    pub(crate) upgraded: bool,
+}
+
+/// Why an exchange broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExchangeError {
+    /// The callee failed before a byte of a final response was passed on: the caller can be told.
+    #[error("{0}")]
+    Unanswered(CalleeError),
+    /// The callee failed in the middle of its response: the caller's connection can only be closed.
+    #[error("the response broke off: {0}")]
+    BrokenOff(BodyError),
+    /// The request's body broke its framing, stalled or ended early, and nothing was answered yet.
+    #[error("the request's body: {0}")]
+    RequestBody(BodyError),
+    /// The caller takes no more.
+    #[error("the caller went away: {0}")]
+    Caller(std::io::Error),
+}
+
+/// What the callee did instead of answering.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CalleeError {
+    /// It did not take the request.
+    #[error("the request could not be sent: {0}")]
+    Send(std::io::Error),
+    /// It did not answer, or not in HTTP/1.1.
+    #[error(transparent)]
+    Receive(ReadError),
+}
+
+impl ExchangeError {
+    /// Whether the call may be sent again although it may have been received: the callee closed the connection without a
+    /// byte in answer, as it may do with one that lay idle; a second time changes nothing; and nothing of the request has
+    /// been used up (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
+    pub(crate) fn may_repeat(&self, request: &RequestHead) -> bool {
+        let idempotent = matches!(
+            request.method(),
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+        );
+        idempotent
+            && request.framing() == Framing::None
+            && matches!(
+                self,
+                Self::Unanswered(
+                    CalleeError::Send(_)
+                        | CalleeError::Receive(ReadError::Closed | ReadError::Io(_))
+                )
+            )
+    }
+}
+
+impl CalleeError {
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::Receive(ReadError::ResponseTimeout | ReadError::HeadTimeout)
+        )
+    }
+}
+
+/// Passes `request`, whose head has been read from `caller`, on to `callee`, and the response back. The request's body and
+/// the response flow at the same time, so a callee may answer before it has read everything (RFC 9112 §9.3).
+pub(crate) async fn exchange<CR, CW, SR, SW>(
+    caller: Side<'_, CR, CW>,
+    callee: Side<'_, SR, SW>,
+    request: &RequestHead,
+    request_edits: &HeaderEdits<'_>,
+    limits: &Limits,
+) -> Result<After, ExchangeError>
+where
+    CR: AsyncRead + Unpin,
+    CW: AsyncWrite + Unpin,
+    SR: AsyncRead + Unpin,
+    SW: AsyncWrite + Unpin,
+{
+    let mut out = BytesMut::with_capacity(request.as_bytes().len() + 512);
+    request.write_to(&mut out, request_edits);
+    let summary = request.summary();
+    let caller_closes = request.wants_close();
+    let (from_caller, to_caller) = (caller.reader, caller.writer);
+    let (from_callee, to_callee) = (callee.reader, callee.writer);
+
+    if request.framing() == Framing::None {
+        let sent = async {
+            to_callee.write_all(&out).await?;
+            to_callee.flush().await
+        };
+        sent.await
+            .map_err(|error| ExchangeError::Unanswered(CalleeError::Send(error)))?;
+        return respond(from_callee, to_caller, summary, caller_closes, limits).await;
+    }
+
+    let upload = pin!(from_caller.copy_body(&mut out, to_callee, limits));
+    let answer = pin!(respond(
+        from_callee,
+        to_caller,
+        summary,
+        caller_closes,
+        limits
+    ));
+    match select(upload, answer).await {
+        Either::Left((Ok(_), answer)) => answer.await,
+        // The callee stopped reading. It may have said why.
+        Either::Left((Err(BodyError::Write(_)), answer)) => answer.await,
+        Either::Left((Err(error), _)) => Err(ExchangeError::RequestBody(error)),
+        // Answered before everything was read: neither connection is at the beginning of a message.
+        Either::Right((answer, _)) => answer.map(|after| After {
+            caller_persists: false,
+            callee_persists: false,
+            ..after
+        }),
+    }
+}
+
+/// Passes the response on, interim ones included.
+async fn respond<SR, CW>(
+    from_callee: &mut MessageReader<SR>,
+    to_caller: &mut CW,
+    request: RequestSummary,
+    caller_closes: bool,
+    limits: &Limits,
+) -> Result<After, ExchangeError>
+where
+    SR: AsyncRead + Unpin,
+    CW: AsyncWrite + Unpin,
+{
+    let mut out = BytesMut::new();
+    loop {
+        let head = from_callee
+            .response_head(&request, limits)
+            .await
+            .map_err(|error| ExchangeError::Unanswered(CalleeError::Receive(error)))?;
+        let closes = caller_closes || head.framing() == Framing::UntilClose;
+        let close = closes && !head.is_interim() && !head.is_upgrade();
+        head.write_to(
+            &mut out,
+            &HeaderEdits {
+                close,
+                ..HeaderEdits::default()
+            },
+        );
+        let after = After {
+            status: head.status(),
+            caller_persists: !closes,
+            callee_persists: !head.wants_close(),
+            upgraded: head.is_upgrade(),
+        };
+        let interim = head.is_interim();
+        // The head keeps the read buffer alive.
+        drop(head);
+        from_callee
+            .copy_body(&mut out, to_caller, limits)
+            .await
+            .map_err(|error| match error {
+                BodyError::Write(error) => ExchangeError::Caller(error),
+                error => ExchangeError::BrokenOff(error),
+            })?;
+        if !interim {
+            return Ok(after);
+        }
+    }
+}

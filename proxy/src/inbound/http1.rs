@@ -1,0 +1,268 @@
+//! HTTP/1.1 calls on one connection: each is judged by itself.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::Inbound;
+use crate::directory::OwnPort;
+use crate::exchange::{self, ExchangeError, Side, exchange};
+use crate::http1::{AddedHeaders, Framing, HeaderEdits, MessageReader, RequestHead};
+use crate::judge::{Caller, Permit, Target};
+use crate::problem::{After, Problem};
+use crate::relay::relay;
+use crate::telemetry::{CallProtocol, Direction};
+use crate::wire::DESTINATION_HEADER;
+
+/// A connection to the application, made for this caller's connection and kept as long.
+type Application = (MessageReader<OwnedReadHalf>, OwnedWriteHalf);
+
+/// Serves the calls of one connection until it ends.
+pub(super) async fn serve<R, W>(
+    inbound: &Arc<Inbound>,
+    caller: &Caller,
+    port: &OwnPort,
+    mut reader: MessageReader<R>,
+    mut writer: W,
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let limits = &inbound.http1;
+    let mut application: Option<Application> = None;
+    let mut stopping = std::pin::pin!(inbound.parts.drain.stopping());
+    loop {
+        let read = tokio::select! {
+            biased;
+            read = reader.request_head(limits) => read,
+            // Only between calls: a call that has begun is carried to its end.
+            () = &mut stopping => return,
+        };
+        let request = match read {
+            Ok(Some(request)) => request,
+            Ok(None) => return,
+            Err(error) => {
+                if let Some(status) = error.status() {
+                    let problem = crate::problem::malformed(status, &error);
+                    write_problem(&mut writer, &problem, false, After::Close).await;
+                }
+                return;
+            }
+        };
+        let started = Instant::now();
+        let target = Target {
+            port: port.port,
+            protocol: CallProtocol::Http1,
+        };
+        let permit = match inbound.judge.judge(caller, target, Some(facts(&request))) {
+            Ok(permit) => permit,
+            Err(denial) => {
+                // What is left of a refused request is not read.
+                let after = if request.framing() == Framing::None && !request.wants_close() {
+                    After::KeepAlive
+                } else {
+                    After::Close
+                };
+                let head_only = request.summary().head;
+                if write_problem(&mut writer, denial.problem(), head_only, after).await {
+                    continue;
+                }
+                return;
+            }
+        };
+
+        let caller_side = Side {
+            reader: &mut reader,
+            writer: &mut writer,
+        };
+        let result = forward(
+            inbound,
+            port,
+            &permit,
+            &request,
+            caller_side,
+            &mut application,
+        )
+        .await;
+        inbound.parts.metrics.call_ended(
+            Direction::Inbound,
+            CallProtocol::Http1,
+            started.elapsed(),
+        );
+        match result {
+            Ok(after) if after.upgraded => {
+                return upgraded(permit, (reader, writer), application).await;
+            }
+            Ok(after) if after.caller_persists => {
+                if !after.callee_persists {
+                    application = None;
+                }
+            }
+            Ok(_) => {
+                let _gone = writer.shutdown().await;
+                return;
+            }
+            Err(Failure {
+                problem: Some(problem),
+            }) => {
+                let head_only = request.summary().head;
+                write_problem(&mut writer, &problem, head_only, After::Close).await;
+                return;
+            }
+            Err(Failure { problem: None }) => return,
+        }
+    }
+}
+
+/// A call that was allowed and could not be carried to its end.
+struct Failure {
+    /// What to tell the caller, if anything can be told.
+    problem: Option<Problem>,
+}
+
+/// Hands an allowed call to the application.
+async fn forward<R, W>(
+    inbound: &Inbound,
+    port: &OwnPort,
+    permit: &Permit,
+    request: &RequestHead,
+    caller: Side<'_, R, W>,
+    application: &mut Option<Application>,
+) -> Result<exchange::After, Failure>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut added = AddedHeaders::new();
+    for (name, value) in permit.added() {
+        // Written by us, and checked where a part came in a token.
+        let _refused = added.push(name, value.as_bytes());
+    }
+    let removed: Vec<&str> = permit.removed().chain([DESTINATION_HEADER]).collect();
+    let edits = HeaderEdits {
+        remove: &removed,
+        add: Some(&added),
+        ..HeaderEdits::default()
+    };
+
+    // An application may end a connection that lies idle, and may do so while the request is on its way.
+    application.take_if(|(reader, _)| !reader.is_quiet());
+    loop {
+        let reused = application.is_some();
+        let (reader, writer) = match application {
+            Some(application) => application,
+            None => {
+                let stream = inbound
+                    .applications
+                    .dial(permit, port)
+                    .await
+                    .map_err(|problem| Failure {
+                        problem: Some(problem),
+                    })?;
+                let (reader, writer) = stream.into_split();
+                application.insert((MessageReader::new(reader), writer))
+            }
+        };
+        let callee = Side { reader, writer };
+        let caller = Side {
+            reader: &mut *caller.reader,
+            writer: &mut *caller.writer,
+        };
+        match exchange(caller, callee, request, &edits, &inbound.http1).await {
+            Ok(after) => return Ok(after),
+            Err(error) if reused && error.may_repeat(request) => *application = None,
+            Err(error) => {
+                tracing::debug!(port = port.port, %error, "an exchange with the application broke off");
+                return Err(Failure {
+                    problem: problem_of(&error, port),
+                });
+            }
+        }
+    }
+}
+
+fn problem_of(error: &ExchangeError, port: &OwnPort) -> Option<Problem> {
+    match error {
+        ExchangeError::Unanswered(callee) if callee.is_timeout() => Some(Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "application-timeout",
+            format!(
+                "the application on port {} took too long: {callee}",
+                port.port
+            ),
+        )),
+        ExchangeError::Unanswered(callee) => Some(Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "application-failed",
+            format!(
+                "the application on port {} gave no valid answer: {callee}",
+                port.port
+            ),
+        )),
+        ExchangeError::RequestBody(body) => body
+            .status()
+            .map(|status| crate::problem::malformed(status, body)),
+        ExchangeError::BrokenOff(_) | ExchangeError::Caller(_) => None,
+    }
+}
+
+/// After `101 Switching Protocols` both sides speak something else; the call lasts as long as they do.
+async fn upgraded<R, W>(
+    permit: Permit,
+    (reader, writer): (MessageReader<R>, W),
+    application: Option<Application>,
+) where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let Some((app_reader, app_writer)) = application else {
+        return;
+    };
+    let caller = (reader.into_stream(), writer);
+    let ended = relay(caller, (app_reader.into_stream(), app_writer)).await;
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an upgraded connection broke off");
+    }
+    drop(permit);
+}
+
+/// Answers in the application's place; true if the connection can carry another call.
+async fn write_problem<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    problem: &Problem,
+    head_only: bool,
+    after: After,
+) -> bool {
+    let out = problem.to_http1(head_only, after);
+    let sent = async {
+        writer.write_all(&out).await?;
+        writer.flush().await?;
+        if after == After::Close {
+            writer.shutdown().await
+        } else {
+            Ok(())
+        }
+    };
+    sent.await.is_ok() && after == After::KeepAlive
+}
+
+/// The facts of a request that policy can ask for.
+fn facts(request: &RequestHead) -> countersign_policy::Request<'_> {
+    countersign_policy::Request {
+        method: request.method(),
+        host: request.host(),
+        path: request.path_and_query(),
+        headers: request,
+    }
+}
+
+impl countersign_policy::Headers for RequestHead {
+    fn for_each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        for (name, value) in self.headers() {
+            visit(name, value);
+        }
+    }
+}

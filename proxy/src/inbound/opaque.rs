@@ -1,0 +1,92 @@
+//! Opaque connections: judged once, before the application is dialled, then carried both ways.
+
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+use tokio::io::AsyncReadExt;
+
+use super::Inbound;
+use crate::directory::OwnPort;
+use crate::http2::answer;
+use crate::judge::{Caller, Permit, Target};
+use crate::relay::relay;
+use crate::telemetry::{CallProtocol, Direction};
+use crate::wire::{self, WireReader, WireWriter};
+
+/// A tunnel to a port that is declared to be opaque: the verdict is the answer to the `CONNECT`.
+pub(super) async fn declared(
+    inbound: &Arc<Inbound>,
+    caller: &Caller,
+    port: &OwnPort,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    match inbound.judge.judge(caller, target(port), None) {
+        Ok(permit) => {
+            let Ok((reader, writer)) = wire::accept_tunnel(request, respond) else {
+                return;
+            };
+            carry(inbound, port, permit, reader, writer).await;
+        }
+        Err(denial) => answer(respond, denial.problem(), false),
+    }
+}
+
+/// A tunnel that turned out to be opaque after it was answered: a denial resets it.
+pub(super) async fn detected(
+    inbound: &Arc<Inbound>,
+    caller: &Caller,
+    port: &OwnPort,
+    first: BytesMut,
+    reader: WireReader,
+    writer: WireWriter,
+) {
+    match inbound.judge.judge(caller, target(port), None) {
+        Ok(permit) => {
+            carry(
+                inbound,
+                port,
+                permit,
+                Cursor::new(first).chain(reader),
+                writer,
+            )
+            .await
+        }
+        Err(_logged) => writer.reset(Reason::REFUSED_STREAM),
+    }
+}
+
+async fn carry<R: tokio::io::AsyncRead + Unpin>(
+    inbound: &Inbound,
+    port: &OwnPort,
+    permit: Permit,
+    reader: R,
+    writer: WireWriter,
+) {
+    let started = Instant::now();
+    match inbound.applications.dial(&permit, port).await {
+        Ok(application) => {
+            if let Err(error) = relay((reader, writer), application.into_split()).await {
+                tracing::debug!(port = port.port, %error, "an opaque connection broke off");
+            }
+        }
+        Err(_logged) => writer.reset(Reason::CONNECT_ERROR),
+    }
+    inbound
+        .parts
+        .metrics
+        .call_ended(Direction::Inbound, CallProtocol::Tcp, started.elapsed());
+    drop(permit);
+}
+
+fn target(port: &OwnPort) -> Target {
+    Target {
+        port: port.port,
+        protocol: CallProtocol::Tcp,
+    }
+}

@@ -1,0 +1,272 @@
+//! The subject of a call: its bearer tokens, verified by the issuers that policy names.
+//!
+//! A repeated token is found in a bounded cache by its hash. What is cached holds only as long as the key set and the
+//! issuer's document that verified it are the ones in force, and never past the token's `exp`.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use aws_lc_rs::digest;
+use countersign_identity::jwt::{self, IssuerRules, KeySet, TokenError};
+use countersign_policy::{Headers, Subject, TokenIssuer};
+
+use crate::state::IssuerKeys;
+use crate::telemetry::Metrics;
+
+/// Tokens that are remembered.
+const CACHED_TOKENS: usize = 8192;
+
+/// The subjects of one call.
+#[derive(Default)]
+pub(crate) struct Verified {
+    pub(crate) subjects: Vec<Arc<Subject>>,
+    /// Headers that carried tokens which their issuer's document says not to forward.
+    pub(crate) strip: Vec<Arc<str>>,
+}
+
+/// A token that proves nothing: the call is answered 401.
+#[derive(Debug)]
+pub(crate) struct InvalidToken {
+    /// The TokenIssuer document's `namespace/name`, where the token names a known issuer.
+    issuer: Option<String>,
+    error: Refusal,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("no TokenIssuer for this workload has the issuer {0:?}")]
+    UnknownIssuer(String),
+    #[error("the issuer's keys have not been fetched yet; try again")]
+    NoKeys,
+}
+
+/// Verifies tokens and remembers them.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    cache: Mutex<HashMap<[u8; digest::SHA256_OUTPUT_LEN], Cached>>,
+}
+
+struct Cached {
+    subject: Arc<Subject>,
+    /// What verified it; compared by address.
+    issuer: Arc<TokenIssuer>,
+    keys: Arc<KeySet>,
+}
+
+impl Tokens {
+    /// Verifies every token that stands where one of `issuers` says it would. None is no error: whether a call needs a
+    /// subject is the policy's business.
+    pub(super) fn verify(
+        &self,
+        issuers: &[Arc<TokenIssuer>],
+        keys: &IssuerKeys,
+        headers: &dyn Headers,
+        now: SystemTime,
+        metrics: &Metrics,
+    ) -> Result<Verified, InvalidToken> {
+        let mut verified = Verified::default();
+        if issuers.is_empty() {
+            return Ok(verified);
+        }
+        let mut found = Ok(());
+        headers.for_each(&mut |name, value| {
+            if found.is_err() {
+                return;
+            }
+            let Some(token) = token_in(issuers, name, value) else {
+                return;
+            };
+            match self.verify_one(issuers, keys, token, now, metrics) {
+                Ok((issuer, subject)) => {
+                    if !issuer.forward {
+                        verified.strip.push(Arc::from(name));
+                    }
+                    verified.subjects.push(subject);
+                }
+                Err(invalid) => {
+                    metrics.token_failed(invalid.class());
+                    found = Err(invalid);
+                }
+            }
+        });
+        found.map(|()| verified)
+    }
+
+    fn verify_one(
+        &self,
+        issuers: &[Arc<TokenIssuer>],
+        keys: &IssuerKeys,
+        token: &str,
+        now: SystemTime,
+        metrics: &Metrics,
+    ) -> Result<(Arc<TokenIssuer>, Arc<Subject>), InvalidToken> {
+        let hash = sha256(token);
+        if let Some(cached) = self.lookup(&hash, issuers, keys, now) {
+            metrics.token_cached();
+            return Ok(cached);
+        }
+
+        let named = jwt::unverified_issuer(token).map_err(|error| InvalidToken {
+            issuer: None,
+            error: error.into(),
+        })?;
+        // Several documents may name one issuer, each with audiences of its own: the first that accepts the token counts.
+        let mut refusal = Refusal::UnknownIssuer(named.clone());
+        let mut refused_by = None;
+        for issuer in issuers.iter().filter(|issuer| issuer.issuer == named) {
+            let name = issuer.metadata.to_string();
+            let Some(key_set) = keys.get(&name) else {
+                (refusal, refused_by) = (Refusal::NoKeys, Some(name));
+                continue;
+            };
+            match jwt::verify(token, &rules(issuer), key_set, now) {
+                Ok(verified) => {
+                    let subject = Arc::new(Subject {
+                        issuer: name,
+                        claims: verified.claims().clone(),
+                        expires_at: verified.valid_until(),
+                    });
+                    metrics.token_verified();
+                    self.remember(hash, issuer, key_set, &subject, now);
+                    return Ok((Arc::clone(issuer), subject));
+                }
+                Err(error) => (refusal, refused_by) = (error.into(), Some(name)),
+            }
+        }
+        Err(InvalidToken {
+            issuer: refused_by,
+            error: refusal,
+        })
+    }
+
+    fn lookup(
+        &self,
+        hash: &[u8; digest::SHA256_OUTPUT_LEN],
+        issuers: &[Arc<TokenIssuer>],
+        keys: &IssuerKeys,
+        now: SystemTime,
+    ) -> Option<(Arc<TokenIssuer>, Arc<Subject>)> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cache.get(hash)?;
+        let still_valid = cached.subject.expires_at > now
+            && issuers
+                .iter()
+                .any(|issuer| Arc::ptr_eq(issuer, &cached.issuer))
+            && keys
+                .get(&cached.subject.issuer)
+                .is_some_and(|keys| Arc::ptr_eq(keys, &cached.keys));
+        still_valid.then(|| (Arc::clone(&cached.issuer), Arc::clone(&cached.subject)))
+    }
+
+    fn remember(
+        &self,
+        hash: [u8; digest::SHA256_OUTPUT_LEN],
+        issuer: &Arc<TokenIssuer>,
+        keys: &Arc<KeySet>,
+        subject: &Arc<Subject>,
+        now: SystemTime,
+    ) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHED_TOKENS {
+            cache.retain(|_, cached| cached.subject.expires_at > now);
+            if cache.len() >= CACHED_TOKENS {
+                // Full of valid tokens: begin anew rather than keep an order for the rare case.
+                cache.clear();
+            }
+        }
+        let cached = Cached {
+            subject: Arc::clone(subject),
+            issuer: Arc::clone(issuer),
+            keys: Arc::clone(keys),
+        };
+        cache.insert(hash, cached);
+    }
+}
+
+/// The token in a header, if one of the issuers expects one there.
+fn token_in<'v>(issuers: &[Arc<TokenIssuer>], name: &str, value: &'v [u8]) -> Option<&'v str> {
+    let value = std::str::from_utf8(value).ok()?;
+    issuers
+        .iter()
+        .flat_map(|issuer| &issuer.from)
+        .find_map(|place| {
+            if !place.header.as_str().eq_ignore_ascii_case(name) {
+                return None;
+            }
+            let (prefix, token) = value.split_at_checked(place.prefix.len())?;
+            // The scheme of `Authorization` is case-insensitive (RFC 9110 §11.1).
+            prefix
+                .eq_ignore_ascii_case(&place.prefix)
+                .then(|| token.trim())
+        })
+}
+
+fn rules(issuer: &TokenIssuer) -> IssuerRules {
+    IssuerRules {
+        issuer: issuer.issuer.clone(),
+        audiences: issuer.audiences.clone(),
+        algorithms: issuer.algorithms.clone(),
+        leeway: issuer.leeway,
+    }
+}
+
+fn sha256(token: &str) -> [u8; digest::SHA256_OUTPUT_LEN] {
+    let mut hash = [0; digest::SHA256_OUTPUT_LEN];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+/// A stable word for each reason that a developer acts on differently.
+fn class_of(error: &TokenError) -> &'static str {
+    match error {
+        TokenError::Expired { .. } => "token-expired",
+        TokenError::NotYetValid { .. } => "token-not-yet-valid",
+        TokenError::WrongAudience { .. } => "token-wrong-audience",
+        TokenError::WrongIssuer { .. } => "token-wrong-issuer",
+        TokenError::BadSignature => "token-bad-signature",
+        TokenError::UnknownKey { .. } | TokenError::AmbiguousKey { .. } => "token-unknown-key",
+        TokenError::AlgorithmNotAllowed { .. } | TokenError::KeyMismatch { .. } => {
+            "token-algorithm-not-allowed"
+        }
+        _ => "token-malformed",
+    }
+}
+
+impl InvalidToken {
+    /// A stable word for metrics, logs and problem documents.
+    pub(super) fn class(&self) -> &'static str {
+        match &self.error {
+            Refusal::Token(error) => class_of(error),
+            Refusal::UnknownIssuer(_) => "unknown-issuer",
+            Refusal::NoKeys => "issuer-keys-missing",
+        }
+    }
+
+    /// The `www-authenticate` of the answer (RFC 6750 §3.1).
+    pub(super) fn challenge(&self) -> String {
+        // A quoted-string must not be ended by what came in a token.
+        let description: String = self
+            .to_string()
+            .chars()
+            .map(|character| match character {
+                '"' | '\\' => '\'',
+                ' '..='~' => character,
+                _ => '?',
+            })
+            .collect();
+        format!("Bearer error=\"invalid_token\", error_description=\"{description}\"")
+    }
+}
+
+impl fmt::Display for InvalidToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.issuer {
+            Some(issuer) => write!(f, "{} (TokenIssuer {issuer})", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
