@@ -1,1 +1,9 @@
-//! e2e
+//! What end-to-end tests need to run Countersign's real programs: where the binaries are, processes that do not outlive
+//! the test, and loopback addresses that no other test or mesh uses.
+//!
+//! Helpers return errors, and tests unwrap them.
+
+pub mod http;
+pub mod loopback;
+pub mod process;
+pub mod programs;

@@ -1,0 +1,82 @@
+//! A program under test, which does not outlive the test.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A running program. What it writes to stdout and stderr goes to files; when the test fails, stderr is shown.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Program {
+    /// Starts a program. `name` names its files in `directory`: `name.out` and `name.err`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start<A: AsRef<OsStr>>(
+        name: &str,
+        path: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        directory: &Path,
+    ) -> io::Result<Self> {
+        let file = |suffix: &str| File::create(directory.join(format!("{name}.{suffix}")));
+        let child = Command::new(path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file("out")?)
+            .stderr(file("err")?)
+            .spawn()?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// What the program has written to stderr so far.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn stderr(&self) -> io::Result<String> {
+        std::fs::read_to_string(self.directory.join(format!("{}.err", self.name)))
+    }
+
+    /// Asks the program to stop (SIGTERM) and waits until it has.
+    ///
+    /// # Errors
+    /// When it cannot be asked or waited for.
+    pub fn terminate(mut self) -> io::Result<ExitStatus> {
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        self.child.wait()
+    }
+
+    /// Waits until the program ends by itself.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Ok(text) = self.stderr()
+        {
+            let _ = writeln!(io::stderr(), "--- stderr of {}\n{text}", self.name);
+        }
+    }
+}
