@@ -1,33 +1,40 @@
 //! Where the programs under test are.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
-/// What was built by this process.
-static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+/// A directory with binaries to test instead of those of this workspace, such as an installation's.
+const INSTALLED: &str = "COUNTERSIGN_TEST_PROGRAMS";
 
-/// The binary of one of the workspace's packages, such as `countersign-ca`, which is both names.
+/// Where the workspace's binaries are, once they are built by this process.
+static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// The binary of this name, such as `countersign-ca`.
 ///
-/// Cargo builds the binaries of the package under test only. So the first call for a package has cargo bring it up to
-/// date, beside this test and in its profile: that takes a moment when it is, and a test never runs an old program.
+/// Cargo builds the binaries of the package under test only. So the first call has cargo bring all of the workspace's up
+/// to date, beside this test and in its profile: that takes a moment when they are, and a test never runs an old program.
 ///
 /// # Errors
-/// When it does not build.
-pub fn program(package: &str) -> io::Result<PathBuf> {
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = built.get(package) {
-        return Ok(path.clone());
+/// When the workspace does not build.
+pub fn program(name: &str) -> io::Result<PathBuf> {
+    if let Some(directory) = env::var_os(INSTALLED) {
+        return Ok(Path::new(&directory).join(name));
     }
-    let path = build(package)?;
-    built.insert(package.to_owned(), path.clone());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(directory) = &*built {
+        return Ok(directory.join(name));
+    }
+    let directory = build()?;
+    let path = directory.join(name);
+    *built = Some(directory);
     Ok(path)
 }
 
-fn build(package: &str) -> io::Result<PathBuf> {
+/// Builds every binary, all at once: package by package, the same dependencies would be built with other features again.
+fn build() -> io::Result<PathBuf> {
     // target/<profile>/deps/<test>-<hash>
     let test = env::current_exe()?;
     let profile = test.parent().and_then(|deps| deps.parent());
@@ -36,7 +43,7 @@ fn build(package: &str) -> io::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--package", package, "--bins"])
+        .args(["build", "--quiet", "--workspace", "--bins"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.file_name().is_some_and(|name| name == "release") {
         command.arg("--release");
@@ -47,8 +54,8 @@ fn build(package: &str) -> io::Result<PathBuf> {
     let status = command.status()?;
     if !status.success() {
         return Err(io::Error::other(format!(
-            "cargo build --package {package} failed: {status}"
+            "cargo build of the programs under test failed: {status}"
         )));
     }
-    Ok(profile.join(package))
+    Ok(profile.to_owned())
 }
