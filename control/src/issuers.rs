@@ -173,3 +173,6 @@ impl Followed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,3 +71,89 @@ fn issuers(world: &World) -> Vec<Value> {
 fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use countersign_identity::{SpiffeId, TrustDomain};
+
+    use super::*;
+    use crate::issuers::Keys;
+    use crate::policy::{Rejected, compile_texts};
+    use crate::sidecars::{ReportedStatus, Sidecar};
+
+    const ISSUER: &str = "\
+apiVersion: countersign.dev/v1
+kind: TokenIssuer
+metadata: {name: corp, namespace: shop}
+spec: {issuer: \"https://login.example\", audiences: [shop]}
+";
+
+    #[test]
+    fn an_empty_world_has_the_same_shape_as_a_full_one() {
+        let expected = json!({
+            "policy": {"revision": null, "acceptedAt": null, "rejected": null, "sourceError": null},
+            "directory": {"workloads": null, "errors": []},
+            "issuers": [],
+            "sidecars": [],
+        });
+        assert_eq!(status(&World::default(), &Sidecars::default()), expected);
+    }
+
+    #[test]
+    fn everything_that_is_known_is_told() {
+        let trust_domain = TrustDomain::parse("shop.example").unwrap();
+        let in_force = compile_texts(&trust_domain, "r1", &[("tokens.yaml", ISSUER)]).unwrap();
+        let place = KeyPlace::of(in_force.issuers.first().unwrap()).unwrap();
+        let fetched_at = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
+        let keys = Keys {
+            jwks: None,
+            fetched_at,
+            error: Some("gone".to_owned()),
+        };
+        let mut world = World {
+            keys: Arc::new([(place, keys)].into()),
+            ..World::default()
+        };
+        world.policy.in_force = Some(Arc::new(in_force));
+        let rejected = Rejected {
+            revision: "r2".to_owned(),
+            errors: vec!["a.yaml:1:1: wrong".to_owned()],
+        };
+        world.policy.rejected = Some(Arc::new(rejected));
+        world.policy.source_error = Some("unreachable".into());
+        world.directory.mistakes = Arc::from(["directory.yaml:1:1: wrong".to_owned()]);
+        let sidecars = Sidecars::default();
+        let entry = sidecars.enter(Sidecar {
+            workload: "orders".to_owned(),
+            spiffe_id: SpiffeId::for_workload(&trust_domain, "shop", "orders").unwrap(),
+            version: "1".to_owned(),
+            address: "127.0.0.1:7".parse().unwrap(),
+            status: None,
+        });
+        entry.report(ReportedStatus {
+            revision: "r1".to_owned(),
+            error: Some("no".to_owned()),
+        });
+        let expected = json!({
+            "policy": {
+                "revision": "r1",
+                "acceptedAt": "1970-01-01T00:00:00.000Z",
+                "rejected": {"revision": "r2", "errors": ["a.yaml:1:1: wrong"]},
+                "sourceError": "unreachable",
+            },
+            "directory": {"workloads": null, "errors": ["directory.yaml:1:1: wrong"]},
+            "issuers": [{
+                "name": "shop/corp", "issuer": "https://login.example", "inline": false,
+                "fetchedAt": "1970-01-01T00:00:01.500Z", "error": "gone",
+            }],
+            "sidecars": [{
+                "workload": "orders", "spiffeId": "spiffe://shop.example/ns/shop/sa/orders", "version": "1",
+                "address": "127.0.0.1:7", "revision": "r1", "error": "no",
+            }],
+        });
+        assert_eq!(status(&world, &sidecars), expected);
+    }
+}
