@@ -7,7 +7,7 @@ use futures_util::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::http1::{
-    BodyError, Framing, HeaderEdits, Limits, MessageReader, ReadError, RequestHead, RequestSummary,
+    BodyError, Framing, HeaderEdits, Limits, MessageReader, ReadError, RequestHead, Version,
 };
 
 /// One connection, as the two halves of it that an exchange uses at the same time.
@@ -27,6 +27,17 @@ pub(crate) struct After {
     pub(crate) callee_persists: bool,
     /// Both now speak the protocol that the request asked for.
     pub(crate) upgraded: bool,
+}
+
+impl After {
+    /// Part of the request was not carried: neither connection is at the beginning of a message.
+    fn last(self) -> Self {
+        Self {
+            caller_persists: false,
+            callee_persists: false,
+            ..self
+        }
+    }
 }
 
 /// Why an exchange broke off.
@@ -104,8 +115,6 @@ where
 {
     let mut out = BytesMut::with_capacity(request.as_bytes().len() + 512);
     request.write_to(&mut out, request_edits);
-    let summary = request.summary();
-    let caller_closes = request.wants_close();
     let (from_caller, to_caller) = (caller.reader, caller.writer);
     let (from_callee, to_callee) = (callee.reader, callee.writer);
 
@@ -116,28 +125,18 @@ where
         };
         sent.await
             .map_err(|error| ExchangeError::Unanswered(CalleeError::Send(error)))?;
-        return respond(from_callee, to_caller, summary, caller_closes, limits).await;
+        return respond(from_callee, to_caller, request, limits).await;
     }
 
     let upload = pin!(from_caller.copy_body(&mut out, to_callee, limits));
-    let answer = pin!(respond(
-        from_callee,
-        to_caller,
-        summary,
-        caller_closes,
-        limits
-    ));
+    let answer = pin!(respond(from_callee, to_caller, request, limits));
     match select(upload, answer).await {
         Either::Left((Ok(_), answer)) => answer.await,
         // The callee stopped reading. It may have said why.
-        Either::Left((Err(BodyError::Write(_)), answer)) => answer.await,
+        Either::Left((Err(BodyError::Write(_)), answer)) => answer.await.map(After::last),
         Either::Left((Err(error), _)) => Err(ExchangeError::RequestBody(error)),
-        // Answered before everything was read: neither connection is at the beginning of a message.
-        Either::Right((answer, _)) => answer.map(|after| After {
-            caller_persists: false,
-            callee_persists: false,
-            ..after
-        }),
+        // Answered before everything was read.
+        Either::Right((answer, _)) => answer.map(After::last),
     }
 }
 
@@ -145,8 +144,7 @@ where
 async fn respond<SR, CW>(
     from_callee: &mut MessageReader<SR>,
     to_caller: &mut CW,
-    request: RequestSummary,
-    caller_closes: bool,
+    request: &RequestHead,
     limits: &Limits,
 ) -> Result<After, ExchangeError>
 where
@@ -154,9 +152,11 @@ where
     CW: AsyncWrite + Unpin,
 {
     let mut out = BytesMut::new();
+    let (summary, caller_closes) = (request.summary(), request.wants_close());
+    let http10 = request.version() == Version::Http10;
     loop {
         let head = from_callee
-            .response_head(&request, limits)
+            .response_head(&summary, limits)
             .await
             .map_err(|error| ExchangeError::Unanswered(CalleeError::Receive(error)))?;
         let closes = caller_closes || head.framing() == Framing::UntilClose;
@@ -171,7 +171,8 @@ where
         let after = After {
             status: head.status(),
             caller_persists: !closes,
-            callee_persists: !head.wants_close(),
+            // What makes an HTTP/1.0 caller's connection close travels on with the version; `Connection` does not.
+            callee_persists: !head.wants_close() && !http10,
             upgraded: head.is_upgrade(),
         };
         let interim = head.is_interim();

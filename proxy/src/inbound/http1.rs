@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::Inbound;
 use crate::directory::OwnPort;
 use crate::exchange::{self, ExchangeError, Side, exchange};
-use crate::http1::{AddedHeaders, Framing, HeaderEdits, MessageReader, RequestHead};
+use crate::http1::{AddedHeaders, HeaderEdits, Limits, MessageReader, RequestHead};
 use crate::judge::{Caller, Permit, Target};
 use crate::problem::{After, Problem};
 use crate::relay::relay;
@@ -19,6 +19,9 @@ use crate::wire::DESTINATION_HEADER;
 
 /// A connection to the application, made for this caller's connection and kept as long.
 type Application = (MessageReader<OwnedReadHalf>, OwnedWriteHalf);
+
+/// The most that is read of a denied request's content.
+const SKIPPED_BODY: u64 = 64 * 1024;
 
 /// Serves the calls of one connection until it ends.
 pub(super) async fn serve<R, W>(
@@ -60,12 +63,7 @@ pub(super) async fn serve<R, W>(
         let permit = match inbound.judge.judge(caller, target, Some(facts(&request))) {
             Ok(permit) => permit,
             Err(denial) => {
-                // What is left of a refused request is not read.
-                let after = if request.framing() == Framing::None && !request.wants_close() {
-                    After::KeepAlive
-                } else {
-                    After::Close
-                };
+                let after = after_denial(&mut reader, &request, limits).await;
                 let head_only = request.summary().head;
                 if write_problem(&mut writer, denial.problem(), head_only, after).await {
                     continue;
@@ -117,6 +115,21 @@ pub(super) async fn serve<R, W>(
     }
 }
 
+/// Reads what is left of a denied request, if that is little, so that the connection can carry another.
+async fn after_denial<R: AsyncRead + Unpin>(
+    reader: &mut MessageReader<R>,
+    request: &RequestHead,
+    limits: &Limits,
+) -> After {
+    // A caller that waits for `100 Continue` does not send its content, and must not be waited for.
+    let closes = request.wants_close() || request.expects_continue();
+    if !closes && matches!(reader.skip_body(SKIPPED_BODY, limits).await, Ok(true)) {
+        After::KeepAlive
+    } else {
+        After::Close
+    }
+}
+
 /// A call that was allowed and could not be carried to its end.
 struct Failure {
     /// What to tell the caller, if anything can be told.
@@ -136,11 +149,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut added = AddedHeaders::new();
-    for (name, value) in permit.added() {
-        // Written by us, and checked where a part came in a token.
-        let _refused = added.push(name, value.as_bytes());
-    }
+    let added = verified_facts(permit)?;
     let removed: Vec<&str> = permit.removed().chain([DESTINATION_HEADER]).collect();
     let edits = HeaderEdits {
         remove: &removed,
@@ -182,6 +191,21 @@ where
             }
         }
     }
+}
+
+/// The verified facts as header lines. An application that relies on them must not get a call without them.
+fn verified_facts(permit: &Permit) -> Result<AddedHeaders, Failure> {
+    let mut added = AddedHeaders::new();
+    for (name, value) in permit.added() {
+        added.push(name, value.as_bytes()).map_err(|error| {
+            let detail = format!("the verified fact {name} is not a header value: {error}");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Failure {
+                problem: Some(Problem::new(status, "internal", detail)),
+            }
+        })?;
+    }
+    Ok(added)
 }
 
 fn problem_of(error: &ExchangeError, port: &OwnPort) -> Option<Problem> {

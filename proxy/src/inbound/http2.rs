@@ -153,6 +153,7 @@ fn edit(headers: &mut HeaderMap, permit: &Permit) {
     }
     headers.remove(DESTINATION_HEADER);
     for (name, value) in permit.added() {
+        // The permit holds only what may stand in a header.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }

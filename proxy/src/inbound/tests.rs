@@ -395,3 +395,21 @@ async fn draining_lets_the_call_in_flight_end() {
     let drained = orders.drain.run(Duration::from_secs(10)).await;
     assert_eq!(drained.cut, 0);
 }
+
+#[tokio::test]
+async fn a_denied_upload_is_read_to_its_end_if_it_is_small_and_never_waited_for() {
+    let ca = Ca::new();
+    let orders = orders(&ca, Limits::default()).await;
+    let intruder = caller(&ca, "intruder", vec![orders.endpoint()], Limits::default()).await;
+    let mut stream = TcpStream::connect(intruder.listen).await.unwrap();
+    for _ in 0..2 {
+        let small = b"POST / HTTP/1.1\r\nHost: o\r\nContent-Length: 5\r\n\r\nsmall";
+        stream.write_all(small).await.unwrap();
+        let (head, _) = read_http1(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    }
+    let waits = b"POST / HTTP/1.1\r\nHost: o\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(waits).await.unwrap();
+    let (head, _) = read_http1(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+}

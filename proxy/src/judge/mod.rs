@@ -7,10 +7,11 @@ mod caller;
 mod permit;
 mod tokens;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use countersign_policy::{Call, Decision, Headers, Request, Subject, Verdict};
+use countersign_policy::{Call, Decision, Headers, Request, Subject, Verdict, WorkloadPolicy};
 use http::StatusCode;
 
 pub(crate) use caller::Caller;
@@ -21,7 +22,7 @@ use crate::problem::{DecisionRef, Problem};
 use crate::telemetry::{
     CallProtocol, DecisionId, DecisionRecord, Direction, LoggedSubject, TraceParent,
 };
-use tokens::{InvalidToken, Tokens};
+use tokens::{InvalidToken, Tokens, Verified};
 
 /// Judges every call that comes in for this sidecar's workload.
 pub(crate) struct Judge {
@@ -41,7 +42,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Denial(Problem);
 
-/// What was found out about a call before it was decided.
+/// What a call brings along, before it is decided.
 struct Evidence<'a> {
     caller: &'a Caller,
     target: Target,
@@ -52,9 +53,25 @@ struct Evidence<'a> {
     now: SystemTime,
 }
 
-/// Words for denials that policy has no part in.
-const NO_POLICY: &str = "policy-not-loaded";
-const PEER_EXPIRED: &str = "peer-expired";
+/// Why a call is denied before policy is asked.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("the caller's X.509-SVID has expired")]
+    PeerExpired,
+    #[error("this sidecar has no policy yet: nothing is allowed until the control plane sends one")]
+    NoPolicy,
+    #[error(transparent)]
+    InvalidToken(#[from] InvalidToken),
+}
+
+/// What came of a call, for the log.
+struct Outcome<'a> {
+    verdict: Verdict,
+    class: &'static str,
+    reason: &'a dyn Display,
+    decision: Option<&'a Decision>,
+    subject: Option<&'a Arc<Subject>>,
+}
 
 impl Judge {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -79,78 +96,148 @@ impl Judge {
             .and_then(|request| trace_of(request.headers));
         // The application goes on with the trace that the log line names.
         let started_trace = trace.is_none().then(|| TraceParent::start(&self.parts.ids));
+        let now = SystemTime::now();
         let evidence = Evidence {
             caller,
             target,
             request,
             trace,
             started_trace,
-            now: SystemTime::now(),
+            now,
         };
+        let policy = self.parts.state.policy();
+        let revision = policy.as_deref().map(WorkloadPolicy::revision);
 
-        if caller.peer().not_after() <= evidence.now {
-            return Err(self.deny_without_policy(
-                &evidence,
-                PEER_EXPIRED,
-                "the caller's X.509-SVID has expired",
-            ));
-        }
-        let Some(policy) = self.parts.state.policy() else {
-            return Err(self.deny_without_policy(
-                &evidence,
-                NO_POLICY,
-                "this sidecar has no policy yet: nothing is allowed until the control plane sends one",
-            ));
-        };
-        let verified = match &evidence.request {
-            Some(request) => {
-                let keys = self.parts.state.issuer_keys();
-                match self.tokens.verify(
-                    policy.token_issuers(),
-                    &keys,
-                    request.headers,
-                    evidence.now,
-                    &self.parts.metrics,
-                ) {
-                    Ok(verified) => verified,
-                    Err(invalid) => {
-                        return Err(self.deny_token(&evidence, policy.revision(), &invalid));
-                    }
-                }
+        let (decision, verified) = match self.decide(policy.as_deref(), &evidence) {
+            Ok(decided) => decided,
+            Err(refusal) => {
+                let outcome = Outcome {
+                    verdict: Verdict::Deny,
+                    class: refusal.class(),
+                    reason: &refusal,
+                    decision: None,
+                    subject: None,
+                };
+                let id = self.record(&evidence, revision, &outcome);
+                return Err(Denial::refused(&refusal, id));
             }
-            None => tokens::Verified::default(),
         };
+        let outcome = Outcome {
+            verdict: decision.verdict,
+            class: decision.reason.class(),
+            reason: &decision.reason,
+            decision: Some(&decision),
+            subject: verified.subjects.first(),
+        };
+        let id = self.record(&evidence, revision, &outcome);
+        match decision.verdict {
+            Verdict::Allow => {
+                let counted = self.parts.metrics.live_call(Direction::Inbound);
+                Ok(Permit::new(
+                    caller.clone(),
+                    verified,
+                    evidence.started_trace,
+                    live,
+                    counted,
+                ))
+            }
+            Verdict::Deny => Err(Denial::decided(
+                &decision,
+                id,
+                self.parts.config.denials.name_rule,
+            )),
+        }
+    }
 
+    fn decide(
+        &self,
+        policy: Option<&WorkloadPolicy>,
+        evidence: &Evidence<'_>,
+    ) -> Result<(Decision, Verified), Refusal> {
+        if evidence.caller.peer().not_after() <= evidence.now {
+            return Err(Refusal::PeerExpired);
+        }
+        let policy = policy.ok_or(Refusal::NoPolicy)?;
+        let verified = match &evidence.request {
+            Some(request) => self.tokens.verify(
+                policy.token_issuers(),
+                &self.parts.state.issuer_keys(),
+                request.headers,
+                evidence.now,
+                &self.parts.metrics,
+            )?,
+            None => Verified::default(),
+        };
         let decision = policy.decide(&Call {
-            peer: Some(caller.peer().id()),
-            source_ip: Some(caller.source().ip()),
-            port: target.port,
+            peer: Some(evidence.caller.peer().id()),
+            source_ip: Some(evidence.caller.source().ip()),
+            port: evidence.target.port,
             request: evidence.request,
             subjects: &verified.subjects,
             time: evidence.now,
         });
-        let id = self.record(
-            &evidence,
-            decision.verdict,
-            &decision.reason,
-            decision.reason.class(),
-            Some((&decision, policy.revision())),
-            verified.subjects.first(),
-        );
-        match decision.verdict {
-            Verdict::Allow => Ok(Permit::new(
-                caller.clone(),
-                verified,
-                evidence.started_trace,
-                live,
-                self.parts.metrics.live_call(Direction::Inbound),
-            )),
-            Verdict::Deny => Err(self.deny(&decision, id)),
-        }
+        Ok((decision, verified))
     }
 
-    fn deny(&self, decision: &Decision, id: DecisionId) -> Denial {
-        let (detail, rule) = if self.parts.config.denials.name_rule {
+    /// Logs and counts what came of a call; returns the decision's id.
+    fn record(
+        &self,
+        evidence: &Evidence<'_>,
+        revision: Option<&str>,
+        outcome: &Outcome<'_>,
+    ) -> DecisionId {
+        let id = self.parts.ids.decision_id();
+        let directory = self.parts.state.directory();
+        let trace = evidence.trace.or(evidence.started_trace);
+        let (request, protocol) = (evidence.request, evidence.target.protocol);
+        self.parts.decisions.record(&DecisionRecord {
+            time: evidence.now,
+            decision_id: id,
+            trace_id: trace.map(|trace| trace.trace_id),
+            verdict: outcome.verdict,
+            reason: outcome.reason,
+            reason_class: outcome.class,
+            rule: outcome
+                .decision
+                .and_then(|decision| decision.rule.as_deref()),
+            revision,
+            peer: Some(evidence.caller.peer().id()),
+            subject: outcome.subject.map(|subject| LoggedSubject {
+                issuer: &subject.issuer,
+                sub: subject.claims.get("sub").and_then(|sub| sub.as_str()),
+            }),
+            source: evidence.caller.source(),
+            destination: directory
+                .as_deref()
+                .map_or("", |directory| &directory.own.log_name),
+            port: evidence.target.port,
+            protocol,
+            method: request.map(|request| request.method),
+            host: request.map(|request| request.host),
+            path: request.map(|request| request.path),
+            observed: outcome.decision.map_or(&[], |decision| &decision.observed),
+        });
+        let metrics = &self.parts.metrics;
+        metrics.call_judged(Direction::Inbound, protocol, outcome.verdict, outcome.class);
+        id
+    }
+}
+
+impl Refusal {
+    /// A stable word for metrics, logs and problem documents.
+    fn class(&self) -> &'static str {
+        match self {
+            Self::PeerExpired => "peer-expired",
+            Self::NoPolicy => "policy-not-loaded",
+            Self::InvalidToken(invalid) => invalid.class(),
+        }
+    }
+}
+
+impl Denial {
+    /// `name_rule`: whether the caller may know which policy and rule denied its call.
+    fn decided(decision: &Decision, id: DecisionId, name_rule: bool) -> Self {
+        let (detail, rule) = if name_rule {
             let rule = decision
                 .rule
                 .as_ref()
@@ -162,7 +249,7 @@ impl Judge {
                 None,
             )
         };
-        Denial(Problem {
+        Self(Problem {
             status: StatusCode::FORBIDDEN,
             reason: decision.reason.class(),
             detail,
@@ -174,97 +261,25 @@ impl Judge {
         })
     }
 
-    fn deny_without_policy(
-        &self,
-        evidence: &Evidence<'_>,
-        class: &'static str,
-        detail: &'static str,
-    ) -> Denial {
-        let id = self.record(evidence, Verdict::Deny, &detail, class, None, None);
-        Denial(Problem {
-            status: StatusCode::FORBIDDEN,
-            reason: class,
-            detail: detail.to_owned(),
+    fn refused(refusal: &Refusal, id: DecisionId) -> Self {
+        let challenge = match refusal {
+            Refusal::InvalidToken(invalid) => Some(invalid.challenge()),
+            Refusal::PeerExpired | Refusal::NoPolicy => None,
+        };
+        Self(Problem {
+            status: challenge
+                .as_ref()
+                .map_or(StatusCode::FORBIDDEN, |_| StatusCode::UNAUTHORIZED),
+            reason: refusal.class(),
+            detail: refusal.to_string(),
             decision: Some(Box::new(DecisionRef {
                 id: id.to_string(),
                 rule: None,
             })),
-            challenge: None,
+            challenge,
         })
     }
 
-    fn deny_token(
-        &self,
-        evidence: &Evidence<'_>,
-        revision: &str,
-        invalid: &InvalidToken,
-    ) -> Denial {
-        let class = invalid.class();
-        let id = self.record(evidence, Verdict::Deny, invalid, class, None, None);
-        tracing::debug!(revision, %id, "a token was refused");
-        Denial(Problem {
-            status: StatusCode::UNAUTHORIZED,
-            reason: class,
-            detail: invalid.to_string(),
-            decision: Some(Box::new(DecisionRef {
-                id: id.to_string(),
-                rule: None,
-            })),
-            challenge: Some(invalid.challenge()),
-        })
-    }
-
-    /// Logs and counts a decision; returns its id.
-    fn record(
-        &self,
-        evidence: &Evidence<'_>,
-        verdict: Verdict,
-        reason: &dyn std::fmt::Display,
-        class: &'static str,
-        decided: Option<(&Decision, &str)>,
-        subject: Option<&Arc<Subject>>,
-    ) -> DecisionId {
-        let id = self.parts.ids.decision_id();
-        let directory = self.parts.state.directory();
-        self.parts.decisions.record(&DecisionRecord {
-            time: evidence.now,
-            decision_id: id,
-            trace_id: evidence
-                .trace
-                .or(evidence.started_trace)
-                .map(|trace| trace.trace_id),
-            verdict,
-            reason,
-            reason_class: class,
-            rule: decided.and_then(|(decision, _)| decision.rule.as_deref()),
-            revision: decided.map(|(_, revision)| revision),
-            peer: Some(evidence.caller.peer().id()),
-            subject: subject.map(|subject| LoggedSubject {
-                issuer: &subject.issuer,
-                sub: subject.claims.get("sub").and_then(|sub| sub.as_str()),
-            }),
-            source: evidence.caller.source(),
-            destination: directory
-                .as_deref()
-                .map_or("", |directory| &directory.own.log_name),
-            port: evidence.target.port,
-            protocol: evidence.target.protocol,
-            method: evidence.request.map(|request| request.method),
-            host: evidence.request.map(|request| request.host),
-            path: evidence.request.map(|request| request.path),
-            observed: decided.map_or(&[], |(decision, _)| &decision.observed),
-        });
-        self.parts.metrics.call_judged(
-            Direction::Inbound,
-            evidence.target.protocol,
-            verdict,
-            class,
-        );
-        id
-    }
-}
-
-impl Denial {
     /// What the caller is told.
     pub(crate) fn problem(&self) -> &Problem {
         &self.0

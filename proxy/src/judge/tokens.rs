@@ -4,7 +4,6 @@
 //! issuer's document that verified it are the ones in force, and never past the token's `exp`.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -27,7 +26,8 @@ pub(crate) struct Verified {
 }
 
 /// A token that proves nothing: the call is answered 401.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{error}{}", .issuer.as_ref().map(|issuer| format!(" (TokenIssuer {issuer})")).unwrap_or_default())]
 pub(crate) struct InvalidToken {
     /// The TokenIssuer document's `namespace/name`, where the token names a known issuer.
     issuer: Option<String>,
@@ -262,11 +262,5 @@ impl InvalidToken {
     }
 }
 
-impl fmt::Display for InvalidToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.issuer {
-            Some(issuer) => write!(f, "{} (TokenIssuer {issuer})", self.error),
-            None => self.error.fmt(f),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
