@@ -46,7 +46,7 @@ $(DENY):
 
 .PHONY: bench
 bench: ## Measure against nginx and Envoy (installs them where it can)
-	$(CARGO) build --locked --release --workspace --bins
+	$(CARGO) build --locked --release --bins -p countersign-ca -p countersign-control -p countersign-proxy -p countersign-integration
 	$(TARGET)/release/countersign-bench
 
 .PHONY: clean

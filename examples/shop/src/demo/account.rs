@@ -3,7 +3,13 @@
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    time::Duration,
 };
+
+use tokio::time::timeout;
+
+/// Longer than anything that a step waits for.
+const STEP_LIMIT: Duration = Duration::from_secs(30);
 
 /// What a step is about, told before it is done.
 pub(crate) struct Step<'a> {
@@ -88,7 +94,7 @@ impl<W: Write> Account<W> {
     /// A heading.
     pub(crate) fn section(&mut self, title: &str) -> io::Result<()> {
         let title = self.paint(Tone::Strong, title);
-        self.say(format_args!("\n{title}\n"))
+        self.say(format_args!("{title}\n"))
     }
 
     /// Tells of a step, does it, and tells what came of it. An error is a failed step, not the end.
@@ -104,9 +110,14 @@ impl<W: Write> Account<W> {
         self.line("tried", &step.tried)?;
         self.line("expected", step.expected)?;
 
-        let seen = doing
-            .await
-            .unwrap_or_else(|error| Seen::new("").check(false, chain(&error)));
+        let seen = match timeout(STEP_LIMIT, doing).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(error)) => Seen::default().check(false, chain(&error)),
+            Err(_) => {
+                let seconds = STEP_LIMIT.as_secs();
+                Seen::default().check(false, format_args!("nothing happened for {seconds} s"))
+            }
+        };
         if !seen.got.is_empty() {
             self.line("got", &seen.got)?;
         }

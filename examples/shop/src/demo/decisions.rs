@@ -39,12 +39,14 @@ impl Decision {
 
     /// Which line of which file at which commit decided.
     pub(crate) fn origin(&self) -> String {
-        let revision = self.revision.as_deref().map_or("unknown", short);
+        let Some(revision) = self.revision.as_deref().map(short) else {
+            return "refused before policy was asked".to_owned();
+        };
         match (&self.file, self.line, &self.policy, &self.rule) {
             (Some(file), Some(line), Some(policy), Some(rule)) => {
-                format!("{file}:{line} at {revision}, policy {policy}, rule \"{rule}\"")
+                format!("{file}:{line} at commit {revision}: {policy}, \"{rule}\"")
             }
-            _ => format!("no rule (policy at {revision})"),
+            _ => format!("denied by default, at commit {revision}"),
         }
     }
 }

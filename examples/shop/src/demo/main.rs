@@ -85,7 +85,7 @@ async fn show(arguments: &Arguments) -> Result<bool, DemoError> {
         _ = terminate.recv() => return Err(DemoError::Interrupted),
     };
     account.say(format_args!(
-        "It is up after {:.1} s.",
+        "It is up after {:.1} s.\n",
         started.elapsed().as_secs_f64()
     ))?;
 

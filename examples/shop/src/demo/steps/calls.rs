@@ -10,7 +10,7 @@ use tokio::{
 };
 use tonic::{Code, transport::Endpoint};
 
-use super::{StepError, Story};
+use super::{StepError, Story, in_lines};
 use crate::{
     DemoError,
     account::{Account, Seen, Step},
@@ -115,8 +115,11 @@ impl Story<'_> {
             let answer = self
                 .ask_by("intruder", Method::POST, "/orders", Some(&self.alice))
                 .await?;
-            self.denied(&answer, StatusCode::FORBIDDEN, "no-rule-matched")
-                .await
+            let seen = self
+                .denied(&answer, StatusCode::FORBIDDEN, "no-rule-matched")
+                .await?;
+            let document = serde_json::to_string_pretty(&answer.json()).unwrap_or_default();
+            Ok::<_, StepError>(seen.fact("document", document))
         };
         account.step(step, http).await?;
 
@@ -150,7 +153,7 @@ impl Story<'_> {
         let seen = match PaymentsClient::new(channel).charge(charge).await {
             Ok(_) => return Ok(Seen::new("OK").check(false, "the intruder has charged somebody")),
             Err(status) => Seen::new(format!("{:?}", status.code()))
-                .fact("because", status.message())
+                .fact("because", in_lines(status.message()))
                 .check(
                     status.code() == Code::PermissionDenied,
                     "expected PERMISSION_DENIED",
@@ -164,7 +167,7 @@ impl Story<'_> {
         Ok(seen
             .fact(
                 "decision",
-                format_args!("{}: {}", decision.decision_id, decision.origin()),
+                format_args!("{}, {}", decision.decision_id, decision.origin()),
             )
             .check(
                 !decision.allowed(),
@@ -194,10 +197,10 @@ impl Story<'_> {
             .after(&before, what, |d| d.destination == "shop/store")
             .await?;
         Ok(Seen::new(got)
-            .fact("because", &decision.reason)
+            .fact("because", in_lines(&decision.reason))
             .fact(
                 "decision",
-                format_args!("{}: {}", decision.decision_id, decision.origin()),
+                format_args!("{}, {}", decision.decision_id, decision.origin()),
             )
             .check(answer.is_empty(), "the store has answered")
             .check(
@@ -231,20 +234,20 @@ impl Story<'_> {
                 "no-rule-matched",
             ),
             (
-                "Alice's token of this morning",
+                "Alice signed in too long ago",
                 Some(vec!["alice", "--ttl", "-1h"]),
-                "a token of alice that has expired an hour ago",
+                "a token of alice that expired an hour ago",
                 "401: expired",
                 unauthorized,
-                "expired-token",
+                "token-expired",
             ),
             (
-                "Alice's token for another service",
+                "Alice has signed in, but to another service",
                 Some(vec!["alice", "--audience", "bank"]),
                 "a token of alice for the audience bank",
                 "401: not for us",
                 unauthorized,
-                "wrong-audience",
+                "token-wrong-audience",
             ),
         ] {
             let step = Step {

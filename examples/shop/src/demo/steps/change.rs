@@ -91,7 +91,7 @@ impl Story<'_> {
             "orders.yaml",
             "action: allow",
             "action: alow",
-            "Let everybody do everything",
+            "Allow what is allowed already, with a slip of the pen",
         )?;
         let rejected = wait::until(Duration::from_secs(10), async || {
             let status = self.mesh.status().await?;

@@ -115,7 +115,7 @@ impl Story<'_> {
                 "the answer is not a problem document (RFC 9457)",
             );
         if let Some(detail) = text("detail") {
-            seen = seen.fact("because", detail);
+            seen = seen.fact("because", in_lines(detail));
         }
         let challenge = answer.header(header::WWW_AUTHENTICATE);
         if !challenge.is_empty() {
@@ -126,7 +126,7 @@ impl Story<'_> {
         };
         let decision = self.decisions.by_id(id).await?;
         Ok(seen
-            .fact("decision", format_args!("{id}: {}", decision.origin()))
+            .fact("decision", format_args!("{id}, {}", decision.origin()))
             .check(
                 !decision.allowed(),
                 "the decision log says that it was allowed",
@@ -136,4 +136,9 @@ impl Story<'_> {
                 "the decision log has another reason",
             ))
     }
+}
+
+/// A reason, with the rule that came closest on a line of its own.
+fn in_lines(reason: &str) -> String {
+    reason.replacen("; closest is ", "\nclosest is ", 1)
 }
