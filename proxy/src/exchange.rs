@@ -9,11 +9,19 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::http1::{
     BodyError, Framing, HeaderEdits, Limits, MessageReader, ReadError, RequestHead, Version,
 };
+use crate::problem;
 
 /// One connection, as the two halves of it that an exchange uses at the same time.
-pub(crate) struct Side<'a, R, W> {
-    pub(crate) reader: &'a mut MessageReader<R>,
-    pub(crate) writer: &'a mut W,
+pub(crate) struct Side<R, W> {
+    pub(crate) reader: MessageReader<R>,
+    pub(crate) writer: W,
+}
+
+impl<R: AsyncRead, W> Side<R, W> {
+    /// Both halves, from the first byte that was no part of a message: for the protocol after an upgrade.
+    pub(crate) fn into_streams(self) -> (impl AsyncRead + use<R, W>, W) {
+        (self.reader.into_stream(), self.writer)
+    }
 }
 
 /// What is left after an exchange.
@@ -98,11 +106,42 @@ impl CalleeError {
     }
 }
 
+/// The next request of a caller's connection. `None` when there is none to be carried: the connection ended or is to end,
+/// or what came was no request, and the caller has been told.
+pub(crate) async fn next_request<R, W>(
+    caller: &mut Side<R, W>,
+    limits: &Limits,
+    stopping: impl Future<Output = ()>,
+) -> Option<RequestHead>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let read = tokio::select! {
+        biased;
+        read = caller.reader.request_head(limits) => read,
+        // Only between calls: a call that has begun is carried to its end.
+        () = stopping => return None,
+    };
+    match read {
+        Ok(request) => request,
+        Err(error) => {
+            if let Some(status) = error.status() {
+                let problem = problem::malformed(status, &error);
+                problem
+                    .write_http1(&mut caller.writer, false, problem::After::Close)
+                    .await;
+            }
+            None
+        }
+    }
+}
+
 /// Passes `request`, whose head has been read from `caller`, on to `callee`, and the response back. The request's body and
 /// the response flow at the same time, so a callee may answer before it has read everything (RFC 9112 §9.3).
 pub(crate) async fn exchange<CR, CW, SR, SW>(
-    caller: Side<'_, CR, CW>,
-    callee: Side<'_, SR, SW>,
+    caller: &mut Side<CR, CW>,
+    callee: &mut Side<SR, SW>,
     request: &RequestHead,
     request_edits: &HeaderEdits<'_>,
     limits: &Limits,
@@ -115,8 +154,8 @@ where
 {
     let mut out = BytesMut::with_capacity(request.as_bytes().len() + 512);
     request.write_to(&mut out, request_edits);
-    let (from_caller, to_caller) = (caller.reader, caller.writer);
-    let (from_callee, to_callee) = (callee.reader, callee.writer);
+    let (from_caller, to_caller) = (&mut caller.reader, &mut caller.writer);
+    let (from_callee, to_callee) = (&mut callee.reader, &mut callee.writer);
 
     if request.framing() == Framing::None {
         let sent = async {

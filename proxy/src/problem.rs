@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// Leads from an answer to its line in the decision log.
 pub(crate) const DECISION_ID_HEADER: &str = "countersign-decision-id";
@@ -108,7 +109,7 @@ impl Problem {
     }
 
     /// The whole HTTP/1.1 response; without its content if it answers a `HEAD`.
-    pub(crate) fn to_http1(&self, head_only: bool, after: After) -> BytesMut {
+    fn to_http1(&self, head_only: bool, after: After) -> BytesMut {
         let body = self.body();
         let mut out = BytesMut::with_capacity(256 + body.len());
         out.put_slice(b"HTTP/1.1 ");
@@ -134,6 +135,26 @@ impl Problem {
             out.put_slice(&body);
         }
         out
+    }
+
+    /// Writes the HTTP/1.1 response; true if the connection can carry another call.
+    pub(crate) async fn write_http1<W: AsyncWrite + Unpin>(
+        &self,
+        to: &mut W,
+        head_only: bool,
+        after: After,
+    ) -> bool {
+        let out = self.to_http1(head_only, after);
+        let sent = async {
+            to.write_all(&out).await?;
+            to.flush().await?;
+            match after {
+                After::KeepAlive => Ok(()),
+                After::Close => to.shutdown().await,
+            }
+        };
+        // Whoever went away before the answer misses nothing.
+        sent.await.is_ok() && after == After::KeepAlive
     }
 
     /// The HTTP/2 response and its content. A gRPC call gets a trailers-only response with a gRPC status instead

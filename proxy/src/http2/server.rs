@@ -1,6 +1,7 @@
 //! The accepting side of an HTTP/2 connection.
 
 use std::future::poll_fn;
+use std::pin::pin;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -32,21 +33,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Calls<S> {
         Ok(Self { connection, turn })
     }
 
-    /// The next call, or `None` when the connection has ended. Must be awaited all the time: it also drives the calls in
-    /// flight. Nothing is lost when it is dropped and called again.
-    pub(crate) async fn next(
-        &mut self,
-    ) -> Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>> {
-        poll_fn(|cx| {
-            self.turn.advance();
-            self.connection.poll_accept(cx)
-        })
-        .await
-    }
-
-    /// Tells the peer to start no more calls here (GOAWAY, RFC 9113 §6.8); those in flight go on.
-    pub(crate) fn drain(&mut self) {
-        self.connection.graceful_shutdown();
+    /// Hands each call to `take` until the connection ends. Once `stopping` completes, the peer is told to start no more
+    /// calls here (GOAWAY, RFC 9113 §6.8); those in flight go on.
+    ///
+    /// `take` must not wait: this also drives the calls in flight.
+    pub(crate) async fn serve(
+        mut self,
+        stopping: impl Future<Output = ()>,
+        mut take: impl FnMut(Request<RecvStream>, SendResponse<Bytes>),
+    ) -> Result<(), h2::Error> {
+        let mut stopping = pin!(stopping);
+        let mut draining = false;
+        loop {
+            let next = poll_fn(|cx| {
+                self.turn.advance();
+                self.connection.poll_accept(cx)
+            });
+            tokio::select! {
+                call = next => match call.transpose()? {
+                    Some((request, respond)) => take(request, respond),
+                    None => return Ok(()),
+                },
+                () = &mut stopping, if !draining => {
+                    draining = true;
+                    self.connection.graceful_shutdown();
+                }
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/1.1 calls on one connection: each is judged by itself.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Inbound;
 use crate::directory::OwnPort;
-use crate::exchange::{self, ExchangeError, Side, exchange};
+use crate::exchange::{self, ExchangeError, Side, exchange, next_request};
 use crate::http1::{AddedHeaders, HeaderEdits, Limits, MessageReader, RequestHead};
 use crate::judge::{Caller, Permit, Target};
 use crate::problem::{After, Problem};
@@ -18,7 +19,7 @@ use crate::telemetry::{CallProtocol, Direction};
 use crate::wire::DESTINATION_HEADER;
 
 /// A connection to the application, made for this caller's connection and kept as long.
-type Application = (MessageReader<OwnedReadHalf>, OwnedWriteHalf);
+type Application = Side<OwnedReadHalf, OwnedWriteHalf>;
 
 /// The most that is read of a denied request's content.
 const SKIPPED_BODY: u64 = 64 * 1024;
@@ -28,34 +29,18 @@ pub(super) async fn serve<R, W>(
     inbound: &Arc<Inbound>,
     caller: &Caller,
     port: &OwnPort,
-    mut reader: MessageReader<R>,
-    mut writer: W,
+    reader: MessageReader<R>,
+    writer: W,
 ) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let limits = &inbound.http1;
+    let mut caller_side = Side { reader, writer };
     let mut application: Option<Application> = None;
-    let mut stopping = std::pin::pin!(inbound.parts.drain.stopping());
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = reader.request_head(limits) => read,
-            // Only between calls: a call that has begun is carried to its end.
-            () = &mut stopping => return,
-        };
-        let request = match read {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(error) => {
-                if let Some(status) = error.status() {
-                    let problem = crate::problem::malformed(status, &error);
-                    write_problem(&mut writer, &problem, false, After::Close).await;
-                }
-                return;
-            }
-        };
+    let mut stopping = pin!(inbound.parts.drain.stopping());
+    while let Some(request) = next_request(&mut caller_side, &inbound.http1, &mut stopping).await {
         let started = Instant::now();
+        let head_only = request.summary().head;
         let target = Target {
             port: port.port,
             protocol: CallProtocol::Http1,
@@ -63,36 +48,29 @@ pub(super) async fn serve<R, W>(
         let permit = match inbound.judge.judge(caller, target, Some(facts(&request))) {
             Ok(permit) => permit,
             Err(denial) => {
-                let after = after_denial(&mut reader, &request, limits).await;
-                let head_only = request.summary().head;
-                if write_problem(&mut writer, denial.problem(), head_only, after).await {
+                let Side { reader, writer } = &mut caller_side;
+                let after = after_denial(reader, &request, &inbound.http1).await;
+                if denial.problem().write_http1(writer, head_only, after).await {
                     continue;
                 }
                 return;
             }
         };
 
-        let caller_side = Side {
-            reader: &mut reader,
-            writer: &mut writer,
-        };
         let result = forward(
             inbound,
             port,
             &permit,
             &request,
-            caller_side,
+            &mut caller_side,
             &mut application,
         )
         .await;
-        inbound.parts.metrics.call_ended(
-            Direction::Inbound,
-            CallProtocol::Http1,
-            started.elapsed(),
-        );
+        let metrics = &inbound.parts.metrics;
+        metrics.call_ended(Direction::Inbound, CallProtocol::Http1, started.elapsed());
         match result {
             Ok(after) if after.upgraded => {
-                return upgraded(permit, (reader, writer), application).await;
+                return upgraded(permit, caller_side, application).await;
             }
             Ok(after) if after.caller_persists => {
                 if !after.callee_persists {
@@ -100,17 +78,17 @@ pub(super) async fn serve<R, W>(
                 }
             }
             Ok(_) => {
-                let _gone = writer.shutdown().await;
+                let _gone = caller_side.writer.shutdown().await;
                 return;
             }
-            Err(Failure {
-                problem: Some(problem),
-            }) => {
-                let head_only = request.summary().head;
-                write_problem(&mut writer, &problem, head_only, After::Close).await;
+            Err(problem) => {
+                if let Some(problem) = problem {
+                    problem
+                        .write_http1(&mut caller_side.writer, head_only, After::Close)
+                        .await;
+                }
                 return;
             }
-            Err(Failure { problem: None }) => return,
         }
     }
 }
@@ -130,21 +108,15 @@ async fn after_denial<R: AsyncRead + Unpin>(
     }
 }
 
-/// A call that was allowed and could not be carried to its end.
-struct Failure {
-    /// What to tell the caller, if anything can be told.
-    problem: Option<Problem>,
-}
-
-/// Hands an allowed call to the application.
+/// Hands an allowed call to the application. The error is what to tell the caller, if anything can be told.
 async fn forward<R, W>(
     inbound: &Inbound,
     port: &OwnPort,
     permit: &Permit,
     request: &RequestHead,
-    caller: Side<'_, R, W>,
+    caller: &mut Side<R, W>,
     application: &mut Option<Application>,
-) -> Result<exchange::After, Failure>
+) -> Result<exchange::After, Option<Problem>>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -158,51 +130,38 @@ where
     };
 
     // An application may end a connection that lies idle, and may do so while the request is on its way.
-    application.take_if(|(reader, _)| !reader.is_quiet());
+    application.take_if(|application| !application.reader.is_quiet());
     loop {
         let reused = application.is_some();
-        let (reader, writer) = match application {
+        let callee = match application {
             Some(application) => application,
             None => {
-                let stream = inbound
-                    .applications
-                    .dial(permit, port)
-                    .await
-                    .map_err(|problem| Failure {
-                        problem: Some(problem),
-                    })?;
+                let stream = inbound.applications.dial(permit, port).await?;
                 let (reader, writer) = stream.into_split();
-                application.insert((MessageReader::new(reader), writer))
+                application.insert(Side {
+                    reader: MessageReader::new(reader),
+                    writer,
+                })
             }
-        };
-        let callee = Side { reader, writer };
-        let caller = Side {
-            reader: &mut *caller.reader,
-            writer: &mut *caller.writer,
         };
         match exchange(caller, callee, request, &edits, &inbound.http1).await {
             Ok(after) => return Ok(after),
             Err(error) if reused && error.may_repeat(request) => *application = None,
             Err(error) => {
                 tracing::debug!(port = port.port, %error, "an exchange with the application broke off");
-                return Err(Failure {
-                    problem: problem_of(&error, port),
-                });
+                return Err(problem_of(&error, port));
             }
         }
     }
 }
 
 /// The verified facts as header lines. An application that relies on them must not get a call without them.
-fn verified_facts(permit: &Permit) -> Result<AddedHeaders, Failure> {
+fn verified_facts(permit: &Permit) -> Result<AddedHeaders, Problem> {
     let mut added = AddedHeaders::new();
     for (name, value) in permit.added() {
         added.push(name, value.as_bytes()).map_err(|error| {
             let detail = format!("the verified fact {name} is not a header value: {error}");
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            Failure {
-                problem: Some(Problem::new(status, "internal", detail)),
-            }
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
         })?;
     }
     Ok(added)
@@ -234,43 +193,18 @@ fn problem_of(error: &ExchangeError, port: &OwnPort) -> Option<Problem> {
 }
 
 /// After `101 Switching Protocols` both sides speak something else; the call lasts as long as they do.
-async fn upgraded<R, W>(
-    permit: Permit,
-    (reader, writer): (MessageReader<R>, W),
-    application: Option<Application>,
-) where
+async fn upgraded<R, W>(permit: Permit, caller: Side<R, W>, application: Option<Application>)
+where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let Some((app_reader, app_writer)) = application else {
+    let Some(application) = application else {
         return;
     };
-    let caller = (reader.into_stream(), writer);
-    let ended = relay(caller, (app_reader.into_stream(), app_writer)).await;
-    if let Err(error) = ended {
+    if let Err(error) = relay(caller.into_streams(), application.into_streams()).await {
         tracing::debug!(%error, "an upgraded connection broke off");
     }
     drop(permit);
-}
-
-/// Answers in the application's place; true if the connection can carry another call.
-async fn write_problem<W: AsyncWrite + Unpin>(
-    writer: &mut W,
-    problem: &Problem,
-    head_only: bool,
-    after: After,
-) -> bool {
-    let out = problem.to_http1(head_only, after);
-    let sent = async {
-        writer.write_all(&out).await?;
-        writer.flush().await?;
-        if after == After::Close {
-            writer.shutdown().await
-        } else {
-            Ok(())
-        }
-    };
-    sent.await.is_ok() && after == After::KeepAlive
 }
 
 /// The facts of a request that policy can ask for.

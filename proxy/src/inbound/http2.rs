@@ -22,25 +22,17 @@ pub(super) async fn serve<S>(inbound: &Arc<Inbound>, caller: &Caller, port: &Own
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Ok(mut calls) = Calls::handshake(io).await else {
+    let Ok(calls) = Calls::handshake(io).await else {
         return;
     };
-    let mut stopping = std::pin::pin!(inbound.parts.drain.stopping());
-    let mut draining = false;
-    loop {
-        let next = tokio::select! {
-            next = calls.next() => next,
-            () = &mut stopping, if !draining => {
-                draining = true;
-                calls.drain();
-                continue;
-            }
-        };
-        let Some(Ok((request, respond))) = next else {
-            return;
-        };
-        let (inbound, caller, port) = (Arc::clone(inbound), caller.clone(), port.clone());
-        tokio::spawn(async move { call(&inbound, &caller, &port, request, respond).await });
+    let ended = calls
+        .serve(inbound.parts.drain.stopping(), |request, respond| {
+            let (inbound, caller, port) = (Arc::clone(inbound), caller.clone(), port.clone());
+            tokio::spawn(async move { call(&inbound, &caller, &port, request, respond).await });
+        })
+        .await;
+    if let Err(error) = ended {
+        tracing::debug!(port = port.port, %error, "a tunnelled http/2 connection failed");
     }
 }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Method, Request, StatusCode};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::application::Applications;
@@ -27,7 +27,7 @@ use crate::http1::{Limits, MessageReader};
 use crate::http2::{Calls, answer, is_grpc};
 use crate::judge::{Caller, Judge};
 use crate::parts::Parts;
-use crate::problem::Problem;
+use crate::problem::{After, Problem};
 use crate::state::State;
 use crate::telemetry::Direction;
 use crate::wire::{self, DESTINATION_HEADER, Session};
@@ -109,44 +109,22 @@ async fn connection(
 }
 
 /// The calls of one wire connection, each in a task of its own.
-async fn wire_calls<S>(inbound: &Arc<Inbound>, caller: &Caller, mut calls: Calls<S>)
+async fn wire_calls<S>(inbound: &Arc<Inbound>, caller: &Caller, calls: Calls<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stopping = std::pin::pin!(inbound.parts.drain.stopping());
-    let mut draining = false;
-    loop {
-        let next = tokio::select! {
-            next = calls.next() => next,
-            () = &mut stopping, if !draining => {
-                draining = true;
-                calls.drain();
-                continue;
+    let ended = calls
+        .serve(inbound.parts.drain.stopping(), |request, respond| {
+            let (inbound, caller) = (Arc::clone(inbound), caller.clone());
+            if request.method() == Method::CONNECT {
+                tokio::spawn(tunnel(inbound, caller, request, respond));
+            } else {
+                tokio::spawn(native(inbound, caller, request, respond));
             }
-        };
-        match next {
-            Some(Ok((request, respond))) if request.method() == Method::CONNECT => {
-                tokio::spawn(tunnel(
-                    Arc::clone(inbound),
-                    caller.clone(),
-                    request,
-                    respond,
-                ));
-            }
-            Some(Ok((request, respond))) => {
-                tokio::spawn(native(
-                    Arc::clone(inbound),
-                    caller.clone(),
-                    request,
-                    respond,
-                ));
-            }
-            Some(Err(error)) => {
-                tracing::debug!(source = %caller.source(), %error, "a wire connection failed");
-                return;
-            }
-            None => return,
-        }
+        })
+        .await;
+    if let Err(error) = ended {
+        tracing::debug!(source = %caller.source(), %error, "a wire connection failed");
     }
 }
 
@@ -223,9 +201,7 @@ where
             http1::serve(inbound, caller, &port, MessageReader::new(reader), writer).await;
         }
         Err(problem) => {
-            let out = problem.to_http1(false, crate::problem::After::Close);
-            // Whoever went away before the answer misses nothing.
-            let _gone = writer.write_all(&out).await;
+            problem.write_http1(&mut writer, false, After::Close).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP/1.1 calls of one application connection: each is balanced by itself and carried in a tunnel to its endpoint.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{Destination, Outbound, unreachable};
-use crate::exchange::{self, ExchangeError, Side, exchange};
+use crate::exchange::{ExchangeError, Side, exchange, next_request};
 use crate::http1::{HeaderEdits, MessageReader, RequestHead};
 use crate::problem::{After, Problem, malformed};
 use crate::relay::relay;
@@ -21,75 +22,52 @@ const ATTEMPTS: usize = 3;
 pub(super) async fn serve<R, W>(
     outbound: &Arc<Outbound>,
     destination: &Destination,
-    mut reader: MessageReader<R>,
-    mut writer: W,
+    reader: MessageReader<R>,
+    writer: W,
 ) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let limits = &outbound.http1;
-    let mut stopping = std::pin::pin!(outbound.parts.drain.stopping());
-    loop {
-        let read = tokio::select! {
-            biased;
-            read = reader.request_head(limits) => read,
-            // Only between calls: a call that has begun is carried to its end.
-            () = &mut stopping => return,
-        };
-        let request = match read {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(error) => {
-                if let Some(status) = error.status() {
-                    write_problem(&mut writer, &malformed(status, &error), false).await;
-                }
-                return;
-            }
-        };
+    let mut caller = Side { reader, writer };
+    let mut stopping = pin!(outbound.parts.drain.stopping());
+    while let Some(request) = next_request(&mut caller, &outbound.http1, &mut stopping).await {
         let started = Instant::now();
-        let live = outbound.parts.drain.call();
-        let caller = Side {
-            reader: &mut reader,
-            writer: &mut writer,
-        };
-        let carried = carry(outbound, destination, &request, caller).await;
-        outbound.parts.metrics.call_ended(
-            Direction::Outbound,
-            CallProtocol::Http1,
-            started.elapsed(),
-        );
+        let _live = outbound.parts.drain.call();
+        let carried = carry(outbound, destination, &request, &mut caller).await;
+        let metrics = &outbound.parts.metrics;
+        metrics.call_ended(Direction::Outbound, CallProtocol::Http1, started.elapsed());
         match carried {
-            Ok(Carried {
-                after,
-                tunnel: Some(tunnel),
-            }) if after.upgraded => {
-                let callee = (tunnel.reader.into_stream(), tunnel.writer);
-                if let Err(error) = relay((reader.into_stream(), writer), callee).await {
+            Ok(Carried::Upgraded(tunnel)) => {
+                let ended = relay(caller.into_streams(), tunnel.side.into_streams()).await;
+                if let Err(error) = ended {
                     tracing::debug!(%error, "an upgraded connection broke off");
                 }
                 return;
             }
-            Ok(Carried { after, .. }) if after.caller_persists => {}
-            Ok(_) => {
-                let _gone = writer.shutdown().await;
+            Ok(Carried::Answered { persists: true }) => {}
+            Ok(Carried::Answered { persists: false }) => {
+                let _gone = caller.writer.shutdown().await;
                 return;
             }
             Err(problem) => {
                 if let Some(problem) = problem {
-                    write_problem(&mut writer, &problem, request.summary().head).await;
+                    let head_only = request.summary().head;
+                    problem
+                        .write_http1(&mut caller.writer, head_only, After::Close)
+                        .await;
                 }
                 return;
             }
         }
-        drop(live);
     }
 }
 
 /// A call that was answered.
-struct Carried {
-    after: exchange::After,
-    /// The tunnel that now belongs to this connection alone (after an upgrade).
-    tunnel: Option<Tunnel>,
+enum Carried {
+    /// The connection can carry another one, or not.
+    Answered { persists: bool },
+    /// Caller and callee go on in another protocol; the tunnel is theirs.
+    Upgraded(Box<Tunnel>),
 }
 
 /// Carries one call, on another endpoint if the first one proves to be out of reach. The error is what to tell the
@@ -98,7 +76,7 @@ async fn carry<R, W>(
     outbound: &Outbound,
     destination: &Destination,
     request: &RequestHead,
-    caller: Side<'_, R, W>,
+    caller: &mut Side<R, W>,
 ) -> Result<Carried, Option<Problem>>
 where
     R: AsyncRead + Unpin,
@@ -127,30 +105,16 @@ where
                 continue;
             }
         };
-        let callee = Side {
-            reader: &mut tunnel.reader,
-            writer: &mut tunnel.writer,
-        };
-        let caller = Side {
-            reader: &mut *caller.reader,
-            writer: &mut *caller.writer,
-        };
         let edits = HeaderEdits::default();
-        match exchange(caller, callee, request, &edits, &outbound.http1).await {
-            Ok(after) if after.upgraded => {
-                return Ok(Carried {
-                    after,
-                    tunnel: Some(tunnel),
-                });
-            }
+        match exchange(caller, &mut tunnel.side, request, &edits, &outbound.http1).await {
+            Ok(after) if after.upgraded => return Ok(Carried::Upgraded(Box::new(tunnel))),
             Ok(after) => {
                 drop(in_flight);
                 if after.callee_persists {
                     endpoint.give_back(tunnel);
                 }
-                return Ok(Carried {
-                    after,
-                    tunnel: None,
+                return Ok(Carried::Answered {
+                    persists: after.caller_persists,
                 });
             }
             Err(error) if attempt < ATTEMPTS && error.may_repeat(request) => {
@@ -178,11 +142,4 @@ fn problem_of(service: &str, error: &ExchangeError) -> Option<Problem> {
         ExchangeError::RequestBody(body) => body.status().map(|status| malformed(status, body)),
         ExchangeError::BrokenOff(_) | ExchangeError::Caller(_) => None,
     }
-}
-
-async fn write_problem<W: AsyncWrite + Unpin>(writer: &mut W, problem: &Problem, head_only: bool) {
-    let out = problem.to_http1(head_only, After::Close);
-    // Whoever went away before the answer misses nothing.
-    let _gone = writer.write_all(&out).await;
-    let _gone = writer.shutdown().await;
 }

@@ -21,25 +21,17 @@ pub(super) async fn serve<S>(outbound: &Arc<Outbound>, destination: &Destination
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Ok(mut calls) = Calls::handshake(io).await else {
+    let Ok(calls) = Calls::handshake(io).await else {
         return;
     };
-    let mut stopping = std::pin::pin!(outbound.parts.drain.stopping());
-    let mut draining = false;
-    loop {
-        let next = tokio::select! {
-            next = calls.next() => next,
-            () = &mut stopping, if !draining => {
-                draining = true;
-                calls.drain();
-                continue;
-            }
-        };
-        let Some(Ok((request, respond))) = next else {
-            return;
-        };
-        let (outbound, destination) = (Arc::clone(outbound), destination.clone());
-        tokio::spawn(async move { call(&outbound, &destination, request, respond).await });
+    let ended = calls
+        .serve(outbound.parts.drain.stopping(), |request, respond| {
+            let (outbound, destination) = (Arc::clone(outbound), destination.clone());
+            tokio::spawn(async move { call(&outbound, &destination, request, respond).await });
+        })
+        .await;
+    if let Err(error) = ended {
+        tracing::debug!(service = %destination.service, %error, "an application's http/2 connection failed");
     }
 }
 

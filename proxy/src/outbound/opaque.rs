@@ -41,7 +41,7 @@ pub(super) async fn carry(
     };
     let (reader, writer) = tcp.split();
     let caller = (Cursor::new(first).chain(reader), writer);
-    let ended = relay(caller, (tunnel.reader.into_stream(), tunnel.writer)).await;
+    let ended = relay(caller, tunnel.side.into_streams()).await;
     outbound
         .parts
         .metrics

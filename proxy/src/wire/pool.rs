@@ -11,6 +11,7 @@ use countersign_identity::{IdentityStore, SpiffeId};
 use super::connection::{Connected, PeerConnection, WireError};
 use super::stream::{WireReader, WireWriter};
 use crate::directory::{Directory, Endpoint};
+use crate::exchange::Side;
 use crate::http1::MessageReader;
 
 /// Idle tunnels kept per endpoint.
@@ -40,11 +41,8 @@ pub(crate) struct EndpointState {
 
 /// A tunnel that carries HTTP/1.1 exchanges one after the other.
 pub(crate) struct Tunnel {
-    pub(crate) reader: MessageReader<WireReader>,
-    pub(crate) writer: WireWriter,
+    pub(crate) side: Side<WireReader, WireWriter>,
     connection: Arc<Connected>,
-    /// Whether an exchange has been carried before: then its end may have come while it lay idle.
-    pub(crate) reused: bool,
 }
 
 /// Counts one call against its endpoint's load until it is dropped.
@@ -135,17 +133,15 @@ impl EndpointState {
 
     async fn open_tunnel(&self, connection: Arc<Connected>) -> Result<Tunnel, WireError> {
         let (reader, writer) = connection.open_tunnel(self.endpoint.destination).await?;
-        Ok(Tunnel {
+        let side = Side {
             reader: MessageReader::new(reader),
             writer,
-            connection,
-            reused: false,
-        })
+        };
+        Ok(Tunnel { side, connection })
     }
 
     /// Takes back a tunnel whose exchange is over and that can carry another.
-    pub(crate) fn give_back(&self, mut tunnel: Tunnel) {
-        tunnel.reused = true;
+    pub(crate) fn give_back(&self, tunnel: Tunnel) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The oldest lies at the front, and is the likeliest to have been ended by its peer.
         if idle.first_mut().is_some_and(|oldest| !oldest.is_idle()) || idle.len() >= IDLE_TUNNELS {
@@ -157,7 +153,7 @@ impl EndpointState {
 
 impl Tunnel {
     fn is_idle(&mut self) -> bool {
-        self.connection.is_open() && self.reader.is_quiet()
+        self.connection.is_open() && self.side.reader.is_quiet()
     }
 }
 
