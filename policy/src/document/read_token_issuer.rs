@@ -43,7 +43,9 @@ struct Spec {
 
 fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
     let issuer = fields.required("issuer", Value::string);
-    let audiences = fields.required("audiences", |v| v.non_empty_list("strings", Value::string));
+    let audiences = fields.required("audiences", |v| {
+        v.non_empty_list("audiences", Value::string)
+    });
     let algorithms = fields.default("algorithms", Algorithm::DEFAULT.to_vec(), |value| {
         value.non_empty_list("signature algorithms", |v| {
             v.parsed("a signature algorithm such as ES256")

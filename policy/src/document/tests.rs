@@ -94,3 +94,175 @@ fn json_is_read_back_as_it_was_and_no_unknown_field_is() {
         assert!(serde_json::from_value::<Document>(less).is_err());
     }
 }
+
+#[test]
+fn every_mistake_of_a_file_is_told() {
+    let text = r#"apiVersion: countersign.dev/v1
+kind: AccessPolicy
+metadata: {name: orders, namespace: shop/x}
+spec:
+  target: {}
+  mod: observe
+  rules:
+  - name: one
+    action: alow
+    from: [{workload: checkout}, {namespace: shop, anonymous: true}, {}]
+    to: [{prots: [8080], methods: [post], paths: [orders, "/a/**/b"], ports: 8080}]
+  - name: one
+    action: allow
+    intent: {scope: [x]}
+  - action: deny
+    from: []
+    subject: {claims: {level: 1.5}}
+  - name: one
+    action: deny
+  - name: one
+    action: deny
+    when: 5
+---
+apiVersion: countersign.dev/v1
+kind: TokenIssuer
+metadata: {name: corp, namespace: shop}
+spec: {issuer: https://x, audiences: [], algorithms: [HS256], jwks: {keys: 1}, jwksUri: "ftp://x", leeway: 10m, from: [{prefix: x}]}
+---
+apiVersion: countersign.dev/v1
+kind: MeshMode
+---
+apiVersion: countersign.dev/v2
+kind: AccessPolicy
+---
+apiVersion: countersign.dev/v1
+kind: AcessPolicy
+---
+apiVersion: apps/v1
+kind: Deployment
+anything: {at: all}
+---
+kind: AccessPolicy
+---
+- no mapping
+"#;
+    let expected = r#"p.yaml:3:37: expected a namespace such as shop, got "shop/x": '/' is not allowed: only letters, digits, '.', '-' and '_' are
+p.yaml:5:11: expected `labels` or `workloads`: leave `target` out to mean every workload of the namespace
+p.yaml:6:3: unknown field `mod`, did you mean `mode`?
+p.yaml:9:13: unknown word "alow", did you mean `allow`?
+p.yaml:10:23: expected a workload as namespace/service-account, such as shop/web, got "checkout": there is no `/` between namespace and service account
+p.yaml:10:52: the field `anonymous` is not supported by this version
+p.yaml:10:70: expected at least one field, got an empty mapping
+p.yaml:11:11: unknown field `prots`, expected `hosts`, `grpc`, `headers` or `not`
+p.yaml:11:36: expected a method such as GET, got "post": methods are written in upper case: POST
+p.yaml:11:51: expected a path such as /orders/{id}/items/**, got "orders": a path starts with `/`
+p.yaml:11:59: expected a path such as /orders/{id}/items/**, got "/a/**/b": `**` may only be the last segment
+p.yaml:11:78: expected a list of ports, got the number 8080
+p.yaml:14:5: the field `intent` is not supported by this version
+p.yaml:15:5: missing field `name`
+p.yaml:16:11: expected at least one of the callers, got an empty list: leave the field out or fill it
+p.yaml:17:31: expected a string, a whole number or a boolean, got the number 1.5
+p.yaml:22:11: expected a string, got the number 5: put it in quotes
+p.yaml:27:38: expected at least one of the audiences, got an empty list: leave the field out or fill it
+p.yaml:27:55: expected a signature algorithm such as ES256, got "HS256": "HS256" is not an accepted signature algorithm; expected one of ES256, ES384, ES512, RS256, RS384, RS512, PS256, PS384, PS512, EdDSA
+p.yaml:27:69: expected a JSON Web Key Set: KEYSET
+p.yaml:27:89: expected a URL such as https://login.example.com/jwks, got "ftp://x"
+p.yaml:27:108: expected whole seconds, at most 5m, got "10m"
+p.yaml:27:120: missing field `header`
+p.yaml:29:1: the kind `MeshMode` is not supported by this version
+p.yaml:32:1: unknown version "countersign.dev/v2", expected countersign.dev/v1
+p.yaml:35:1: unknown kind "AcessPolicy", did you mean `AccessPolicy`?
+p.yaml:42:1: missing field `apiVersion`, expected countersign.dev/v1
+p.yaml:44:1: expected a document with `apiVersion` and `kind`, got a list"#;
+    let key_set = countersign_identity::jwt::KeySet::parse(r#"{"keys":1}"#)
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(
+        errors(text),
+        expected.replace("KEYSET", &key_set.to_string())
+    );
+}
+
+#[test]
+fn names_are_unique_per_kind_and_namespace() {
+    let rule = "spec: {rules: [{name: a, action: deny}, {name: a, action: deny}]}";
+    let policy = |namespace: &str, spec: &str| {
+        format!(
+            "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: x, namespace: {namespace}}}\n{spec}\n---\n"
+        )
+    };
+    assert_eq!(
+        errors(&policy("a", rule)),
+        "p.yaml:4:41: the rule \"a\" has the name of the one on line 4: names are unique in a policy"
+    );
+    let rule = "spec: {rules: [{name: a, action: deny}]}";
+    let files = ["a.yaml", "b.yaml"].map(|file| (file.to_owned(), policy("a", rule)));
+    assert_eq!(
+        parse(files).unwrap_err().to_string(),
+        "b.yaml:1:1: AccessPolicy a/x is already defined at a.yaml:1"
+    );
+    let files = ["a", "b"].map(|namespace| (namespace.to_owned(), policy(namespace, rule)));
+    assert_eq!(parse(files).unwrap().len(), 2);
+}
+
+#[test]
+fn documents_of_others_are_skipped() {
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n---\n";
+    assert_eq!(parse([("k.yaml".to_owned(), text.to_owned())]).unwrap(), []);
+    assert_eq!(parse([]).unwrap(), []);
+}
+
+#[test]
+fn inline_keys_are_checked_and_kept() {
+    let keys = r#"{"keys": []}"#;
+    let with = |spec: &str| format!("{CORP}  {spec}\n");
+    for spec in [format!("jwks: {keys}"), format!("jwks: '{keys}'")] {
+        let documents = parse([("p.yaml".to_owned(), with(&spec))]);
+        match documents.as_deref() {
+            Ok([Document::TokenIssuer(issuer)]) => {
+                assert!(matches!(issuer.keys, KeySource::Inline(_)))
+            }
+            other => assert!(
+                other.unwrap_err().to_string().contains("Key Set"),
+                "{other:?}"
+            ),
+        }
+    }
+    let both =
+        with("jwksUri: https://x/keys").replace("jwksUri", "jwks: {keys: [{kty: x}]}\n  jwksUri");
+    assert!(errors(&both).contains("come from one place") || errors(&both).contains("Key Set"));
+}
+
+mod hostile {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_mutated_document_is_read_or_refused(
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..6, "[-\\[\\]{}:,&*!|>'\"#\n a1/*%]{0,4}"), 1..5),
+        ) {
+            let mut text: Vec<char> = format!("{ORDERS}---{CORP}").chars().collect();
+            for (at, length, insert) in cuts {
+                let at = at.index(text.len());
+                let end = (at + length).min(text.len());
+                text.splice(at..end, insert.chars());
+            }
+            let text: String = text.into_iter().collect();
+            if let Err(found) = parse([("p.yaml".to_owned(), text.clone())]) {
+                let lines = text.lines().count() + 1;
+                for mistake in found.iter() {
+                    prop_assert!((1..=lines).contains(&mistake.line) && mistake.column > 0, "{}", mistake);
+                    prop_assert!(!mistake.message.contains('\n'), "{}", mistake);
+                }
+            }
+        }
+
+        #[test]
+        fn mutated_json_is_read_or_refused(at in any::<prop::sample::Index>(), insert in "[\\[\\]{}:,\"a1n]{0,3}") {
+            for document in parse([("p.yaml".to_owned(), format!("{ORDERS}---{CORP}"))]).unwrap() {
+                let mut json: Vec<char> = serde_json::to_string(&document).unwrap().chars().collect();
+                let at = at.index(json.len());
+                json.splice(at..=at, insert.chars());
+                let _ = serde_json::from_str::<Document>(&json.into_iter().collect::<String>());
+            }
+        }
+    }
+}
