@@ -4,13 +4,16 @@
 //! A rule stands under every (caller, port, path) that it accepts. The index may name a rule that
 //! does not match (it is asked in full afterwards), but never leaves out one that does.
 
-use std::collections::HashMap;
+use std::collections::HashMap as StdHashMap;
 
 use countersign_identity::{SpiffeId, TrustDomain};
 
 use crate::document::{Action, Operation, Source};
 use crate::pattern::{PathPattern, PathSegment};
 use crate::rule::CompiledRule;
+
+/// Keys come from the policy alone, never from a caller: so the hash may be a quick one.
+type HashMap<K, V> = StdHashMap<K, V, foldhash::fast::RandomState>;
 
 /// The number of a rule: its place in the order of the documents.
 pub(crate) type RuleNumber = u32;

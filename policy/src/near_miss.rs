@@ -9,7 +9,7 @@ use crate::index::{Index, RuleNumber};
 use crate::rule::{CompiledRule, Field, Judged, Match, operation_answers};
 
 /// How many rules are compared. A denial must not cost what all rules cost.
-pub(crate) const COMPARED_RULES: usize = 32;
+pub(crate) const COMPARED_RULES: usize = 16;
 /// How much of a path, a host or a list is told.
 const TOLD_CHARACTERS: usize = 120;
 const TOLD_ITEMS: usize = 3;

@@ -1,0 +1,99 @@
+//! The examples of `docs/policy.md` are policy that compiles, and its tables name what there is.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod support;
+
+use std::sync::Arc;
+
+use countersign_policy::document::parse;
+use countersign_policy::{Policy, Reason};
+use support::{call, domain, policy};
+
+const REFERENCE: &str = include_str!("../../docs/policy.md");
+
+/// The fenced blocks of a language, with the line on which each starts.
+fn blocks(language: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String, String)> = None;
+    for (line, number) in REFERENCE.lines().zip(1..) {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(language), None) => open = Some((number, language.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, _, text))) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    let blocks = blocks.into_iter().filter(|(_, of, _)| of == language);
+    blocks.map(|(line, _, text)| (line, text)).collect()
+}
+
+/// A block of rules becomes a policy of its own.
+fn as_documents(line: usize, block: &str) -> String {
+    if block.starts_with("apiVersion") {
+        return block.to_owned();
+    }
+    let indented: String = block.lines().map(|line| format!("  {line}\n")).collect();
+    format!(
+        "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: rules-{line}, namespace: shop}}\nspec:\n  rules:\n{indented}"
+    )
+}
+
+#[test]
+fn every_example_compiles() {
+    let blocks = blocks("yaml");
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    let files = blocks.iter().map(|(line, block)| {
+        (
+            format!("docs/policy.md, block at line {line}"),
+            as_documents(*line, block),
+        )
+    });
+    let documents = parse(files).unwrap();
+    Policy::compile("docs", &domain(), documents).unwrap();
+}
+
+#[test]
+fn every_condition_compiles() {
+    let blocks = blocks("cel");
+    let conditions: Vec<&str> = blocks.iter().flat_map(|(_, block)| block.lines()).collect();
+    assert!(conditions.len() >= 5, "{conditions:?}");
+    for condition in conditions {
+        let rule = format!(
+            "  - name: a\n    action: allow\n    to: [{{paths: ['/{{tenant}}']}}]\n    when: '{condition}'"
+        );
+        let _ = policy(&rule);
+    }
+}
+
+#[test]
+fn the_classes_of_reasons_are_those_of_the_table() {
+    let rule = call()
+        .judged_by(&policy("  - {name: a, action: allow}"))
+        .rule
+        .unwrap();
+    let miss = countersign_policy::NearMiss {
+        call: String::new(),
+        closest: None,
+    };
+    let reasons = [
+        Reason::Allowed(Arc::clone(&rule)),
+        Reason::DeniedByRule(Arc::clone(&rule)),
+        Reason::ConditionFailed {
+            rule,
+            error: String::new(),
+        },
+        Reason::NoRuleMatched(Box::new(miss)),
+        Reason::NoPolicy {
+            workload: "".into(),
+        },
+    ];
+    for reason in reasons {
+        let row = format!("| `{}` |", reason.class());
+        assert!(REFERENCE.contains(&row), "{row}");
+    }
+}
