@@ -81,9 +81,15 @@ pub(super) fn present(
     }
 
     let Some(certificates) = capture.presented.get() else {
-        let source = outcome
-            .err()
-            .unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        let source = match outcome {
+            // What a socket says whose timeout is over.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let waited = format!("no answer within {} s", TIMEOUT.as_secs());
+                io::Error::new(io::ErrorKind::TimedOut, waited)
+            }
+            Err(error) => error,
+            Ok(()) => io::ErrorKind::UnexpectedEof.into(),
+        };
         return Err(HandshakeError::NothingPresented {
             host: host.to_owned(),
             port,
