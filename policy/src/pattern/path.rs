@@ -60,7 +60,7 @@ pub enum PathPatternError {
 
 impl PathPattern {
     /// Whether a path is accepted: normal, decoded, without a query (see
-    /// [`readings`](crate::path_readings)).
+    /// `crate::readings`).
     pub(crate) fn matches(&self, path: &str) -> bool {
         self.walk(path, &mut |_, _| ())
     }

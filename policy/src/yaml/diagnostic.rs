@@ -33,12 +33,26 @@ impl fmt::Display for Diagnostic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics(Vec<Diagnostic>);
 
+/// More than a person reads; a hostile file could have one in every line.
+const MOST_TOLD: usize = 500;
+
 impl Diagnostics {
-    /// Sorts the mistakes by file, line and column, and drops repetitions.
+    /// Sorts the mistakes by file, line and column, and drops repetitions. Beyond 500, they are only
+    /// counted.
     #[must_use]
     pub fn new(mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort();
         diagnostics.dedup();
+        let more = diagnostics.len().saturating_sub(MOST_TOLD);
+        diagnostics.truncate(MOST_TOLD);
+        if more > 0
+            && let Some(last) = diagnostics.last().cloned()
+        {
+            diagnostics.push(Diagnostic {
+                message: format!("and {more} more"),
+                ..last
+            });
+        }
         Self(diagnostics)
     }
 }

@@ -149,6 +149,16 @@ fn depth_and_size_are_limited() {
 }
 
 #[test]
+fn a_file_of_mistakes_is_not_told_in_full() {
+    let found = mistakes(&"a: b\n".repeat(10_000), anything);
+    assert_eq!(found.len(), 501);
+    assert_eq!(
+        found.last().map(String::as_str),
+        Some("f:501:1: and 9499 more")
+    );
+}
+
+#[test]
 fn a_file_that_is_missing_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("missing.yaml");
