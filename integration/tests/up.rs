@@ -1,6 +1,10 @@
 //! `countersign up` with the real programs: what it refuses, what it starts, and that nothing is left.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 #[path = "up/mesh.rs"]
 mod mesh;
