@@ -5,5 +5,6 @@
 
 pub mod http;
 pub mod loopback;
+pub mod mesh;
 pub mod process;
 pub mod programs;

@@ -50,13 +50,29 @@ impl Program {
         std::fs::read_to_string(self.directory.join(format!("{}.err", self.name)))
     }
 
+    /// What the program has written to stdout so far.
+    ///
+    /// # Errors
+    /// When its file cannot be read.
+    pub fn stdout(&self) -> io::Result<String> {
+        std::fs::read_to_string(self.directory.join(format!("{}.out", self.name)))
+    }
+
+    /// Asks the program to stop (SIGTERM).
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn ask_to_stop(&self) -> io::Result<()> {
+        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
+        Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
+    }
+
     /// Asks the program to stop (SIGTERM) and waits until it has.
     ///
     /// # Errors
     /// When it cannot be asked or waited for.
     pub fn terminate(mut self) -> io::Result<ExitStatus> {
-        let pid = i32::try_from(self.child.id()).map_err(io::Error::other)?;
-        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        self.ask_to_stop()?;
         self.child.wait()
     }
 

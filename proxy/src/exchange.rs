@@ -81,7 +81,12 @@ impl ExchangeError {
     /// byte in answer, as it may do with one that lay idle; a second time changes nothing; and nothing of the request has
     /// been used up (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
     pub(crate) fn may_repeat(&self, request: &RequestHead) -> bool {
-        is_repeatable(request)
+        let idempotent = matches!(
+            request.method(),
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+        );
+        idempotent
+            && request.framing() == Framing::None
             && matches!(
                 self,
                 Self::Unanswered(
@@ -90,15 +95,6 @@ impl ExchangeError {
                 )
             )
     }
-}
-
-/// Whether a second time changes nothing, and nothing of the request is used up by the first.
-pub(crate) fn is_repeatable(request: &RequestHead) -> bool {
-    let idempotent = matches!(
-        request.method(),
-        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-    );
-    idempotent && request.framing() == Framing::None
 }
 
 impl CalleeError {
@@ -125,10 +121,15 @@ where
         biased;
         read = caller.reader.request_head(limits) => read,
         // Only between calls: a call that has begun is carried to its end.
-        () = stopping => return None,
+        () = stopping => Ok(None),
     };
     match read {
-        Ok(request) => request,
+        Ok(Some(request)) => Some(request),
+        Ok(None) => {
+            // An end in order: a tunnel that is merely dropped takes back what of the last response is not out yet.
+            let _gone = caller.writer.shutdown().await;
+            None
+        }
         Err(error) => {
             if let Some(status) = error.status() {
                 let problem = problem::malformed(status, &error);

@@ -98,6 +98,7 @@ async fn connection(
         }
     };
     let _open = inbound.parts.metrics.wire_opened(Direction::Inbound);
+    let _undrained = inbound.parts.drain.connection();
     let Some(own) = inbound.parts.identity.svid() else {
         return;
     };

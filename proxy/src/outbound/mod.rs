@@ -135,6 +135,7 @@ async fn connection(outbound: Arc<Outbound>, mut tcp: TcpStream, destination: De
     let Ok(Detected { protocol, buffered }) = detected else {
         return;
     };
+    let _undrained = outbound.parts.drain.connection();
     match protocol {
         Protocol::Http1 => {
             let (reader, writer) = tcp.into_split();
