@@ -81,12 +81,7 @@ impl ExchangeError {
     /// byte in answer, as it may do with one that lay idle; a second time changes nothing; and nothing of the request has
     /// been used up (RFC 9110 §9.2.2, RFC 9112 §9.3.1).
     pub(crate) fn may_repeat(&self, request: &RequestHead) -> bool {
-        let idempotent = matches!(
-            request.method(),
-            "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
-        );
-        idempotent
-            && request.framing() == Framing::None
+        is_repeatable(request)
             && matches!(
                 self,
                 Self::Unanswered(
@@ -95,6 +90,15 @@ impl ExchangeError {
                 )
             )
     }
+}
+
+/// Whether a second time changes nothing, and nothing of the request is used up by the first.
+pub(crate) fn is_repeatable(request: &RequestHead) -> bool {
+    let idempotent = matches!(
+        request.method(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
+    );
+    idempotent && request.framing() == Framing::None
 }
 
 impl CalleeError {

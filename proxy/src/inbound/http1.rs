@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -10,7 +10,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Inbound;
 use crate::directory::OwnPort;
-use crate::exchange::{self, ExchangeError, Side, exchange, next_request};
+use crate::exchange::{self, ExchangeError, Side, exchange, is_repeatable, next_request};
 use crate::http1::{AddedHeaders, HeaderEdits, Limits, MessageReader, RequestHead};
 use crate::judge::{Caller, Permit, Target};
 use crate::problem::{After, Problem};
@@ -18,8 +18,23 @@ use crate::relay::relay;
 use crate::telemetry::{CallProtocol, Direction};
 use crate::wire::DESTINATION_HEADER;
 
+/// How long a connection to the application may lie idle and yet take a request that could not be repeated. Applications
+/// end idle connections after a few seconds, at the very moment of the next request if it so happens.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+
 /// A connection to the application, made for this caller's connection and kept as long.
-type Application = Side<OwnedReadHalf, OwnedWriteHalf>;
+struct Application {
+    side: Side<OwnedReadHalf, OwnedWriteHalf>,
+    /// When its last response had been read.
+    idle_since: Instant,
+}
+
+impl Application {
+    fn can_take(&mut self, request: &RequestHead) -> bool {
+        self.side.reader.is_quiet()
+            && (is_repeatable(request) || self.idle_since.elapsed() < TRUSTED_IDLE)
+    }
+}
 
 /// The most that is read of a denied request's content.
 const SKIPPED_BODY: u64 = 64 * 1024;
@@ -130,7 +145,7 @@ where
     };
 
     // An application may end a connection that lies idle, and may do so while the request is on its way.
-    application.take_if(|application| !application.reader.is_quiet());
+    application.take_if(|application| !application.can_take(request));
     loop {
         let reused = application.is_some();
         let callee = match application {
@@ -138,14 +153,18 @@ where
             None => {
                 let stream = inbound.applications.dial(permit, port).await?;
                 let (reader, writer) = stream.into_split();
-                application.insert(Side {
-                    reader: MessageReader::new(reader),
-                    writer,
+                let reader = MessageReader::new(reader);
+                application.insert(Application {
+                    side: Side { reader, writer },
+                    idle_since: Instant::now(),
                 })
             }
         };
-        match exchange(caller, callee, request, &edits, &inbound.http1).await {
-            Ok(after) => return Ok(after),
+        match exchange(caller, &mut callee.side, request, &edits, &inbound.http1).await {
+            Ok(after) => {
+                callee.idle_since = Instant::now();
+                return Ok(after);
+            }
             Err(error) if reused && error.may_repeat(request) => *application = None,
             Err(error) => {
                 tracing::debug!(port = port.port, %error, "an exchange with the application broke off");
@@ -201,7 +220,7 @@ where
     let Some(application) = application else {
         return;
     };
-    if let Err(error) = relay(caller.into_streams(), application.into_streams()).await {
+    if let Err(error) = relay(caller.into_streams(), application.side.into_streams()).await {
         tracing::debug!(%error, "an upgraded connection broke off");
     }
     drop(permit);

@@ -205,3 +205,47 @@ async fn an_upgraded_connection_is_carried_both_ways() {
     stream.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "WORLD");
 }
+
+#[tokio::test]
+async fn a_request_that_cannot_be_repeated_gets_a_connection_that_has_not_lain_idle() {
+    // An application that answers twice on its first connection and reports on which one each request came.
+    let listener = listener().await;
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut connection = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            connection += 1;
+            tokio::spawn(async move {
+                loop {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = stream.read_u8().await else {
+                            return;
+                        };
+                        head.push(byte);
+                    }
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{connection}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let ca = Ca::new();
+    let orders = callee(&ca, address, DeclaredProtocol::Http1, Limits::default()).await;
+    orders.state.set_policy(policy(ANYONE));
+    let web = caller(&ca, "web", vec![orders.endpoint()], Limits::default()).await;
+    let mut stream = TcpStream::connect(web.listen).await.unwrap();
+    let post = b"POST / HTTP/1.1\r\nHost: o\r\nContent-Length: 0\r\n\r\n";
+    for (request, idle, connection) in [
+        (&post[..], Duration::ZERO, "1"),
+        (post, Duration::ZERO, "1"),
+        (REQUEST, Duration::from_millis(1100), "1"),
+        (post, Duration::from_millis(1100), "2"),
+    ] {
+        // The idle time itself is what is tested.
+        tokio::time::sleep(idle).await;
+        stream.write_all(request).await.unwrap();
+        assert_eq!(read_http1(&mut stream).await.1, connection);
+    }
+}

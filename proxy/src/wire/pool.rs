@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_identity::{IdentityStore, SpiffeId};
 
@@ -13,6 +13,10 @@ use super::stream::{WireReader, WireWriter};
 use crate::directory::{Directory, Endpoint};
 use crate::exchange::Side;
 use crate::http1::MessageReader;
+
+/// How long a tunnel may lie idle and yet be used again. The peer ends idle tunnels, too, but later, so that it does not
+/// end one that is just being used.
+const IDLE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Idle tunnels kept per endpoint.
 const IDLE_TUNNELS: usize = 256;
@@ -42,6 +46,8 @@ pub(crate) struct EndpointState {
 /// A tunnel that carries HTTP/1.1 exchanges one after the other.
 pub(crate) struct Tunnel {
     pub(crate) side: Side<WireReader, WireWriter>,
+    /// When its last exchange ended.
+    idle_since: Instant,
     connection: Arc<Connected>,
 }
 
@@ -137,11 +143,16 @@ impl EndpointState {
             reader: MessageReader::new(reader),
             writer,
         };
-        Ok(Tunnel { side, connection })
+        Ok(Tunnel {
+            side,
+            idle_since: Instant::now(),
+            connection,
+        })
     }
 
     /// Takes back a tunnel whose exchange is over and that can carry another.
-    pub(crate) fn give_back(&self, tunnel: Tunnel) {
+    pub(crate) fn give_back(&self, mut tunnel: Tunnel) {
+        tunnel.idle_since = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         // The oldest lies at the front, and is the likeliest to have been ended by its peer.
         if idle.first_mut().is_some_and(|oldest| !oldest.is_idle()) || idle.len() >= IDLE_TUNNELS {
@@ -153,7 +164,9 @@ impl EndpointState {
 
 impl Tunnel {
     fn is_idle(&mut self) -> bool {
-        self.connection.is_open() && self.side.reader.is_quiet()
+        self.connection.is_open()
+            && self.idle_since.elapsed() < IDLE_LIMIT
+            && self.side.reader.is_quiet()
     }
 }
 
