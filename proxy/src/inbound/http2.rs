@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Inbound;
 use crate::directory::{DeclaredProtocol, OwnPort};
+use crate::http1::same_name;
 use crate::http2::{Abandoned, Calls, answer, forward, is_grpc};
 use crate::judge::{Caller, Permit, Target};
 use crate::problem::Problem;
@@ -140,10 +141,16 @@ fn check(request: &Request<RecvStream>, port: &OwnPort) -> Result<(), Problem> {
 
 /// Replaces what only we may say by the verified facts.
 fn edit(headers: &mut HeaderMap, permit: &Permit) {
-    for name in permit.removed() {
+    let ours = |name: &HeaderName| {
+        let removed = permit.removed().chain([DESTINATION_HEADER]);
+        removed
+            .into_iter()
+            .any(|removed| same_name(name.as_str(), removed))
+    };
+    let forged: Vec<_> = headers.keys().filter(|name| ours(name)).cloned().collect();
+    for name in forged {
         headers.remove(name);
     }
-    headers.remove(DESTINATION_HEADER);
     for (name, value) in permit.added() {
         // The permit holds only what may stand in a header.
         if let Ok(value) = HeaderValue::from_str(value) {

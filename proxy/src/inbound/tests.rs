@@ -208,7 +208,9 @@ async fn grpc_echo(stream: TcpStream) {
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         tokio::spawn(async move {
             let peer = request.headers().get("countersign-peer").cloned().unwrap();
-            let leaked = request.headers().contains_key("countersign-destination");
+            let leaked = ["countersign-destination", "countersign_peer"]
+                .iter()
+                .any(|name| request.headers().contains_key(*name));
             let mut body = request.into_body();
             let mut response = Response::new(());
             response.headers_mut().insert("peer", peer);
@@ -236,6 +238,7 @@ async fn grpc_call(client: &Client, body: &[u8]) -> (Response<()>, Vec<u8>, Opti
         .uri("http://orders.shop/shop.Orders/Create")
         .header("content-type", "application/grpc")
         .header("countersign-peer", "forged")
+        .header("countersign_peer", "forged")
         .body(())
         .unwrap();
     let (response, mut send) = client.send(request, false).await.unwrap();
