@@ -35,8 +35,6 @@ enum StepError {
     Stranger(#[from] StrangerError),
     #[error("payments cannot be called")]
     Grpc(#[from] tonic::transport::Error),
-    #[error("the store cannot be called")]
-    Tcp(#[from] io::Error),
     #[error("{what}")]
     Waited {
         what: String,
