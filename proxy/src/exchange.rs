@@ -27,8 +27,6 @@ impl<R: AsyncRead, W> Side<R, W> {
 /// What is left after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct After {
-    /// The response's status.
-    pub(crate) status: u16,
     /// The caller's connection can carry another exchange.
     pub(crate) caller_persists: bool,
     /// The callee's connection can carry another exchange.
@@ -217,7 +215,6 @@ where
             },
         );
         let after = After {
-            status: head.status(),
             caller_persists: !closes,
             // What makes an HTTP/1.0 caller's connection close travels on with the version; `Connection` does not.
             callee_persists: !head.wants_close() && !http10,
