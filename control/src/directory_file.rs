@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use countersign_api::ops::ReadyPart;
 use countersign_identity::TrustDomain;
+use countersign_policy::files::stamp;
 
 use crate::directory;
 use crate::metrics::DirectoryMetrics;
-use crate::plain::stamp;
 use crate::world::WorldSender;
 
 /// How often the file is glanced at.

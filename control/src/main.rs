@@ -5,7 +5,6 @@ mod app;
 mod config;
 mod directory;
 mod directory_file;
-mod files;
 mod git;
 mod identity;
 mod issuers;

@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::files::{self, Budget, ENTRY_LIMIT, PolicyFiles, TOTAL_LIMIT};
+use countersign_policy::files::{self, Budget, ENTRY_LIMIT, Kind, PolicyFiles, TOTAL_LIMIT};
+
 use crate::git::{Branch, Call, CommitId, Git, GitError, LOCAL_TIME, Repository, answer};
 
 /// Where the mirror keeps the commit that was fetched last.
@@ -113,7 +114,7 @@ impl Mirror {
         let mut rest = output.as_slice();
         for blob in blobs {
             let (content, after) = split_blob(rest, &blob)?;
-            files.add(blob.path, content.to_vec());
+            files.add(blob.path, blob.kind, content.to_vec());
             rest = after;
         }
         Ok(files)
@@ -152,6 +153,7 @@ impl Mirror {
 struct Blob {
     id: String,
     path: String,
+    kind: Kind,
     size: u64,
 }
 
@@ -202,15 +204,17 @@ fn choose(listing: &[u8]) -> Result<Chosen, GitError> {
             return Err(unreadable());
         };
         let lossy = String::from_utf8_lossy(path);
-        if !files::is_policy(&lossy) {
+        let Some(kind) = files::kind(&lossy) else {
             continue;
-        }
+        };
         let path = lossy.into_owned();
         if path.contains(['\u{fffd}', '\n', '\r']) {
             chosen.files.mistake(
                 path.escape_debug().to_string(),
                 "expected a file name in UTF-8 on one line",
             );
+        } else if let Kind::Other(reason) = kind {
+            chosen.files.skip(path, reason);
         } else if mode == "120000" {
             chosen.files.mistake(
                 path,
@@ -227,6 +231,7 @@ fn choose(listing: &[u8]) -> Result<Chosen, GitError> {
                 Ok(()) => chosen.blobs.push(Blob {
                     id: id.to_owned(),
                     path,
+                    kind,
                     size,
                 }),
                 Err(message) => chosen.files.mistake(path, message),

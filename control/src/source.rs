@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::files::PolicyFiles;
+use countersign_policy::files::{self, PolicyFiles};
+
 use crate::git::{Branch, CommitId, Git, GitError, Repository};
 use crate::mirror::Mirror;
 use crate::plain;
@@ -130,7 +131,7 @@ impl Source {
             path: path.clone(),
             source,
         };
-        let seen = plain::fingerprint(&path).map_err(failed)?;
+        let seen = files::fingerprint(&path).map_err(failed)?;
         let (revision, files) = plain::read(&path).map_err(failed)?;
         self.watched = Watched::Directory {
             path,
@@ -174,7 +175,7 @@ impl Watched {
         match self {
             Self::Nothing => false,
             Self::References { paths, seen } => stamps(paths) != *seen,
-            Self::Directory { path, seen } => plain::fingerprint(path).ok() != *seen,
+            Self::Directory { path, seen } => files::fingerprint(path).ok() != *seen,
         }
     }
 }
@@ -182,7 +183,7 @@ impl Watched {
 fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
     paths
         .iter()
-        .map(|path| fs::metadata(path).ok().as_ref().map(plain::stamp))
+        .map(|path| fs::metadata(path).ok().as_ref().map(files::stamp))
         .collect()
 }
 

@@ -17,6 +17,7 @@ mod call;
 mod condition;
 mod decision;
 pub mod document;
+pub mod files;
 mod index;
 mod near_miss;
 pub mod pattern;

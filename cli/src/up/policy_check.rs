@@ -3,12 +3,12 @@
 //! The control plane follows the repository later by itself; this is the same question, asked once, so
 //! that a mistake is told at once and with its place.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use countersign_identity::TrustDomain;
+use countersign_policy::files::{self, PolicyFiles};
 use countersign_policy::{Diagnostics, Policy, document};
 
 use super::mesh::{PolicySource, Repository};
@@ -63,7 +63,10 @@ pub(crate) fn check(
         repository: source.repository.location(),
         diagnostics,
     };
-    let documents = document::parse(files).map_err(mistakes)?;
+    if !files.mistakes.is_empty() {
+        return Err(mistakes(Diagnostics::new(files.mistakes)));
+    }
+    let documents = document::parse(files.files).map_err(mistakes)?;
     Policy::compile("", trust_domain, documents).map_err(mistakes)?;
     Ok(())
 }
@@ -115,43 +118,17 @@ fn clone(repository: &str, branch: &str, into: &Path) -> Result<(), PolicyCheckE
     })
 }
 
-/// The YAML files below a directory, hidden ones left out, in a stable order.
-fn read_directory(root: &Path) -> Result<Vec<(String, String)>, PolicyCheckError> {
-    let mut files = Vec::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        let failed = |source| PolicyCheckError::Read {
-            path: directory.clone(),
-            source,
-        };
-        for entry in fs::read_dir(&directory).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            if kind.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-                let text = fs::read_to_string(&path).map_err(|source| PolicyCheckError::Read {
-                    path: path.clone(),
-                    source,
-                })?;
-                let name = path
-                    .strip_prefix(root)
-                    .unwrap_or(&path)
-                    .display()
-                    .to_string();
-                files.push((name, text));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
+fn read_directory(path: &Path) -> Result<PolicyFiles, PolicyCheckError> {
+    files::read_directory(path).map_err(|source| PolicyCheckError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const GOOD: &str = "apiVersion: countersign.dev/v1

@@ -1,7 +1,8 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use countersign_policy::files::FILE_LIMIT;
+
 use super::*;
-use crate::files::FILE_LIMIT;
 use crate::testing::{TestRepository, main_branch};
 
 struct Fixture {
@@ -45,6 +46,10 @@ async fn reads_the_policy_files_of_the_commit_and_nothing_of_the_work_tree() {
     fixture.repository.write("shop/orders.yaml", "orders: ä\n");
     fixture.repository.write("a b\tc.yml", "");
     fixture.repository.write("README.md", "not policy");
+    fixture.repository.write("shop/orders.test.yaml", "a test");
+    fixture
+        .repository
+        .write("kustomization.yaml", "resources: [shop/orders.yaml]");
     fixture
         .repository
         .write(".github/workflows/ci.yaml", "not policy");
@@ -60,6 +65,9 @@ async fn reads_the_policy_files_of_the_commit_and_nothing_of_the_work_tree() {
         files.files,
         expected.map(|(path, text)| (path.to_owned(), text.to_owned()))
     );
+    let test = ("shop/orders.test.yaml".to_owned(), "a test".to_owned());
+    assert_eq!(files.tests, [test]);
+    assert_eq!(files.notes.len(), 1, "{:?}", files.notes);
 }
 
 #[tokio::test]
