@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::instant::{SignedDuration, parse_signed_duration};
 use crate::output::Format;
+use crate::policy::PolicyCommand;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -37,6 +38,9 @@ pub(crate) enum Command {
     /// Get and look at tokens
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Write, check, test and understand policy
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Run one command and let nothing of it outlive its parent (used by `up`)
     #[command(hide = true)]
     Guard(GuardArguments),

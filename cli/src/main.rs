@@ -10,6 +10,7 @@ mod http_client;
 mod instant;
 mod mesh_state;
 mod output;
+mod policy;
 mod token;
 mod up;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Token(TokenCommand::Inspect(inspect)) => {
             token::inspect(&inspect, &output).map_err(Into::into)
         }
+        Command::Policy(command) => policy::run(&command, &output),
         Command::Guard(guard) => return guard::run(&guard),
     };
     match result {

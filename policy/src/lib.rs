@@ -14,6 +14,7 @@
 //!   what is valid.
 
 mod call;
+pub mod check;
 mod condition;
 mod decision;
 pub mod document;
