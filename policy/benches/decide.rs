@@ -258,6 +258,7 @@ impl Calls {
             peer: Some(peer),
             source_ip: Some([10, 0, 0, 7].into()),
             port: 8080,
+            sni: None,
             request: Some(Request {
                 method,
                 host: "orders.shop:8080",
@@ -265,6 +266,7 @@ impl Calls {
                 headers: &headers,
             }),
             subjects: &self.subjects,
+            intent: None,
             time: SystemTime::now(),
         };
         let decision = policy.decide(&call);

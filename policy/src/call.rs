@@ -30,11 +30,15 @@ pub struct Call<'a> {
     pub source_ip: Option<IpAddr>,
     /// The port of the called workload, as the caller named it.
     pub port: u16,
+    /// The server name that the client of an opaque TLS connection asks for (RFC 6066 §3).
+    pub sni: Option<&'a str>,
     /// The request; `None` for an opaque connection.
     pub request: Option<Request<'a>>,
     /// The verified tokens of the request.
     pub subjects: &'a [Arc<Subject>],
-    /// When the call is judged. Subjects whose time is over do not count.
+    /// What the request's verified transaction token says.
+    pub intent: Option<&'a Intent>,
+    /// When the call is judged. Subjects and intents whose time is over do not count.
     pub time: SystemTime,
 }
 
@@ -107,6 +111,31 @@ impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject")
             .field("issuer", &self.issuer)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What for a call is made: what a verified transaction token says
+/// (draft-ietf-oauth-transaction-tokens).
+#[derive(Clone, PartialEq)]
+pub struct Intent {
+    /// The scopes that it holds (`scope`, taken apart).
+    pub scope: Vec<String>,
+    /// The transaction's context (`tctx`).
+    pub tctx: serde_json::Map<String, serde_json::Value>,
+    /// Who asked for the token (`req_wl`): a SPIFFE ID.
+    pub req_wl: String,
+    /// From when on the token does not count.
+    pub expires_at: SystemTime,
+}
+
+/// Without the context: it may be private.
+impl fmt::Debug for Intent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intent")
+            .field("scope", &self.scope)
+            .field("req_wl", &self.req_wl)
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }

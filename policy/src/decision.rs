@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
 
-use crate::document::Action;
+use crate::document::{Action, Document, Origin};
+use crate::normal_path::AmbiguousPath;
 
 /// Allow or deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,7 +23,8 @@ pub enum Verdict {
 pub struct Decision {
     /// The answer.
     pub verdict: Verdict,
-    /// The rule that decided; `None` if none did, which is a denial.
+    /// The rule that decided; `None` if none did, which is a denial unless every policy about the workload says
+    /// otherwise.
     pub rule: Option<Arc<RuleOrigin>>,
     /// Why.
     pub reason: Reason,
@@ -62,6 +64,44 @@ impl fmt::Display for RuleOrigin {
     }
 }
 
+/// A document that decided without a rule, and where it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct DocumentOrigin {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name, as `namespace/name`.
+    pub name: String,
+    /// The file, as the policy's reader named it.
+    pub file: String,
+    /// 1-based line.
+    pub line: usize,
+}
+
+impl DocumentOrigin {
+    pub(crate) fn of(document: &Document) -> Self {
+        let Origin { file, line, .. } = document.origin();
+        Self {
+            kind: document.kind(),
+            name: document.metadata().to_string(),
+            file: file.clone(),
+            line: *line,
+        }
+    }
+}
+
+/// `kind name (file:line)`.
+impl fmt::Display for DocumentOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            name,
+            file,
+            line,
+        } = self;
+        write!(f, "{kind} {name} ({file}:{line})")
+    }
+}
+
 /// A rule that matched and did not decide. As JSON, the rule's origin and its `action`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
@@ -89,6 +129,8 @@ impl Serialize for Observed {
 pub enum Reason {
     /// A rule allows it, and none denies it.
     Allowed(Arc<RuleOrigin>),
+    /// No rule decides, and every enforced policy about the workload says `default: allow`. The first of them.
+    AllowedByDefault(Arc<DocumentOrigin>),
     /// A deny rule matched.
     DeniedByRule(Arc<RuleOrigin>),
     /// The condition of a deny rule that matched otherwise could not be evaluated.
@@ -100,6 +142,15 @@ pub enum Reason {
     },
     /// No rule allows it.
     NoRuleMatched(Box<NearMiss>),
+    /// Its path cannot be made unambiguous: it is no valid request for any rule to judge.
+    AmbiguousPath(AmbiguousPath),
+    /// The caller has proved no identity, and has to on this port.
+    NoIdentity {
+        /// The called port.
+        port: u16,
+        /// The `MeshMode` that says so; `None` if none is about the workload.
+        mode: Option<Arc<DocumentOrigin>>,
+    },
     /// No policy is about the called workload.
     NoPolicy {
         /// The workload, as `namespace/service-account`.
@@ -123,9 +174,12 @@ impl Reason {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Allowed(_) => "allowed",
+            Self::AllowedByDefault(_) => "allowed-by-default",
             Self::DeniedByRule(_) => "denied-by-rule",
             Self::ConditionFailed { .. } => "condition-failed",
             Self::NoRuleMatched(_) => "no-rule-matched",
+            Self::AmbiguousPath(_) => "ambiguous-path",
+            Self::NoIdentity { .. } => "no-identity",
             Self::NoPolicy { .. } => "no-policy",
         }
     }
@@ -135,6 +189,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Allowed(rule) => write!(f, "allowed by {rule}"),
+            Self::AllowedByDefault(policy) => {
+                write!(
+                    f,
+                    "no rule denies it, and the default of {policy} allows it"
+                )
+            }
             Self::DeniedByRule(rule) => write!(f, "denied by {rule}"),
             Self::ConditionFailed { rule, error } => {
                 write!(
@@ -146,6 +206,17 @@ impl fmt::Display for Reason {
                 write!(f, "no rule allows {}", miss.call)?;
                 match &miss.closest {
                     Some((rule, why)) => write!(f, "; closest is {rule}: {why}"),
+                    None => Ok(()),
+                }
+            }
+            Self::AmbiguousPath(problem) => problem.fmt(f),
+            Self::NoIdentity { port, mode } => {
+                write!(
+                    f,
+                    "the caller has proved no identity, and port {port} takes only calls with an X.509-SVID"
+                )?;
+                match mode {
+                    Some(mode) => write!(f, ": {mode}"),
                     None => Ok(()),
                 }
             }

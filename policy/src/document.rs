@@ -5,20 +5,31 @@
 //! document that it does not understand.
 
 mod access_policy;
+mod egress_policy;
+mod mesh_mode;
 mod parse;
 mod read_access_policy;
 mod read_match;
 mod read_token_issuer;
+mod seconds;
+mod target;
 mod token_issuer;
+mod transaction_policy;
+mod trust_domain;
 
 use serde::{Deserialize, Serialize};
 
 pub use access_policy::{
-    AccessPolicy, Action, Claims, Condition, GrpcMethod, Mode, Operation, OperationFields, Rule,
-    Source, SourceFields, SubjectMatch, Target,
+    AccessPolicy, Action, Claims, Condition, DefaultAction, GrpcMethod, IntentMatch, Mode,
+    Operation, OperationFields, RequesterPattern, Rule, Source, SourceFields, SubjectMatch,
 };
+pub use egress_policy::{EgressPolicy, EgressRule, External};
+pub use mesh_mode::{AmbiguousPaths, MeshMode, PeerMode};
 pub use parse::{API_VERSION, parse};
+pub use target::Target;
 pub use token_issuer::{KeySource, TokenIssuer, TokenLocation};
+pub use transaction_policy::{TransactionPolicy, TransactionRule};
+pub use trust_domain::{BundleEndpoint, EndpointProfile, TrustDomainDocument};
 
 use crate::pattern::Name;
 
@@ -29,6 +40,14 @@ pub enum Document {
     AccessPolicy(AccessPolicy),
     /// Whose tokens are believed.
     TokenIssuer(TokenIssuer),
+    /// How calls have to arrive.
+    MeshMode(MeshMode),
+    /// Who may call what is outside of the mesh.
+    EgressPolicy(EgressPolicy),
+    /// Which other trust domain is believed.
+    TrustDomain(TrustDomainDocument),
+    /// Which workload may start which intent.
+    TransactionPolicy(TransactionPolicy),
 }
 
 impl Document {
@@ -38,6 +57,10 @@ impl Document {
         match self {
             Self::AccessPolicy(_) => "AccessPolicy",
             Self::TokenIssuer(_) => "TokenIssuer",
+            Self::MeshMode(_) => "MeshMode",
+            Self::EgressPolicy(_) => "EgressPolicy",
+            Self::TrustDomain(_) => "TrustDomain",
+            Self::TransactionPolicy(_) => "TransactionPolicy",
         }
     }
 
@@ -47,6 +70,10 @@ impl Document {
         match self {
             Self::AccessPolicy(policy) => &policy.metadata,
             Self::TokenIssuer(issuer) => &issuer.metadata,
+            Self::MeshMode(mode) => &mode.metadata,
+            Self::EgressPolicy(policy) => &policy.metadata,
+            Self::TrustDomain(domain) => &domain.metadata,
+            Self::TransactionPolicy(policy) => &policy.metadata,
         }
     }
 
@@ -56,6 +83,23 @@ impl Document {
         match self {
             Self::AccessPolicy(policy) => &policy.origin,
             Self::TokenIssuer(issuer) => &issuer.origin,
+            Self::MeshMode(mode) => &mode.origin,
+            Self::EgressPolicy(policy) => &policy.origin,
+            Self::TrustDomain(domain) => &domain.origin,
+            Self::TransactionPolicy(policy) => &policy.origin,
+        }
+    }
+
+    /// The workloads of its namespace that it is about; `None` for what concerns the whole mesh.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::AccessPolicy(policy) => Some(&policy.target),
+            Self::TokenIssuer(issuer) => Some(&issuer.target),
+            Self::MeshMode(mode) => Some(&mode.target),
+            Self::EgressPolicy(policy) => Some(&policy.target),
+            Self::TrustDomain(_) => None,
+            Self::TransactionPolicy(policy) => Some(&policy.target),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap as StdHashMap;
 use countersign_identity::{SpiffeId, TrustDomain};
 
 use crate::document::{Action, Operation, Source};
-use crate::pattern::{PathPattern, PathSegment};
+use crate::pattern::{PathPattern, PathSegment, TrustDomainPattern};
 use crate::rule::CompiledRule;
 
 /// Keys come from the policy alone, never from a caller: so the hash may be a quick one.
@@ -169,6 +169,9 @@ fn below_domain(domain: &TrustDomain) -> Caller {
 
 fn caller(source: &Source, local: &TrustDomain, allows: bool) -> Caller {
     let fields = &source.is;
+    if fields.anonymous {
+        return Caller::Any;
+    }
     if let Some(spiffe) = &fields.spiffe {
         let id = spiffe.id().as_str().to_owned();
         return if spiffe.is_prefix() {
@@ -177,7 +180,11 @@ fn caller(source: &Source, local: &TrustDomain, allows: bool) -> Caller {
             Caller::Exact(id)
         };
     }
-    let domain = fields.trust_domain.as_ref().unwrap_or(local);
+    let domain = match &fields.trust_domain {
+        None => local,
+        Some(TrustDomainPattern::Is(domain)) => domain,
+        Some(TrustDomainPattern::Any) => return Caller::Any,
+    };
     let (namespace, account) = match &fields.workload {
         Some(workload) => (workload.namespace(), workload.service_account()),
         None => (None, None),

@@ -13,6 +13,7 @@
 //!   [`document::TokenIssuer`]), and [`pattern`] what their fields accept, as types that hold only
 //!   what is valid.
 
+mod arrival;
 mod call;
 pub mod check;
 mod condition;
@@ -21,6 +22,7 @@ pub mod document;
 pub mod files;
 mod index;
 mod near_miss;
+mod normal_path;
 pub mod pattern;
 mod policy;
 mod readings;
@@ -28,10 +30,11 @@ mod rule;
 mod workload_policy;
 pub mod yaml;
 
-pub use call::{Call, Headers, Request, Subject, Workload};
+pub use call::{Call, Headers, Intent, Request, Subject, Workload};
 pub use condition::MAX_EXPRESSION_BYTES;
-pub use decision::{Decision, NearMiss, Observed, Reason, RuleOrigin, Verdict};
+pub use decision::{Decision, DocumentOrigin, NearMiss, Observed, Reason, RuleOrigin, Verdict};
 pub use document::{Document, TokenIssuer};
+pub use normal_path::AmbiguousPath;
 pub use policy::Policy;
 pub use workload_policy::WorkloadPolicy;
 pub use yaml::{Diagnostic, Diagnostics};

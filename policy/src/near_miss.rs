@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fmt::Write as _;
 
 use crate::decision::NearMiss;
-use crate::document::{Operation, Source, SourceFields};
+use crate::document::{IntentMatch, Operation, Source, SourceFields};
 use crate::index::{Index, RuleNumber};
 use crate::rule::{CompiledRule, Field, Judged, Match, operation_answers};
 
@@ -59,6 +59,7 @@ fn failed_parts(rule: &CompiledRule, judged: &Judged<'_>, path: Option<&str>) ->
         .unwrap_or(0);
     to.saturating_add(usize::from(!rule.caller_matches(judged)))
         .saturating_add(usize::from(!rule.subject_matches(judged)))
+        .saturating_add(usize::from(!rule.intent_matches(judged)))
 }
 
 fn failed_fields(to: &Operation, judged: &Judged<'_>, path: Option<&str>) -> usize {
@@ -92,6 +93,11 @@ fn first_failure(rule: &CompiledRule, judged: &Judged<'_>, path: Option<&str>) -
     if !rule.subject_matches(judged) {
         return subject_failure(rule, judged);
     }
+    if let Some(wanted) = &rule.rule.intent
+        && !rule.intent_matches(judged)
+    {
+        return intent_failure(wanted, judged);
+    }
     match rule.matches(judged, path) {
         Match::Failed(error) => format!("its condition could not be evaluated: {error}"),
         Match::No => "its condition is false".to_owned(),
@@ -119,6 +125,7 @@ fn field_name(field: Field) -> &'static str {
         Field::Grpc => "gRPC method",
         Field::Method => "method",
         Field::Headers => "header",
+        Field::Sni => "server name",
     }
 }
 
@@ -129,11 +136,18 @@ fn field_failure(field: Field, to: &Operation, judged: &Judged<'_>, path: Option
         let wanted = alternatives(fields.ports.iter());
         return format!("port is {}, rule wants {wanted}", judged.call.port);
     }
+    if field == Field::Sni {
+        let wanted = alternatives(fields.sni.iter());
+        return match judged.call.sni {
+            Some(given) => format!("server name is {}, rule wants {wanted}", told(given)),
+            None => format!("it asks for no server name, rule wants {wanted}"),
+        };
+    }
     let Some(request) = judged.call.request else {
         return format!("it is no HTTP request, rule wants a {name}");
     };
     let wanted = match field {
-        Field::Port => alternatives(fields.ports.iter()),
+        Field::Port | Field::Sni => String::new(),
         Field::Host => alternatives(fields.hosts.iter()),
         Field::Path => alternatives(fields.paths.iter()),
         Field::Method => alternatives(fields.methods.iter()),
@@ -198,6 +212,20 @@ fn subject_failure(rule: &CompiledRule, judged: &Judged<'_>) -> String {
     format!("its token{of} has not what the rule wants: {wants}")
 }
 
+fn intent_failure(wanted: &IntentMatch, judged: &Judged<'_>) -> String {
+    let Some(intent) = judged.intent() else {
+        return "it has no valid transaction token, rule wants one".to_owned();
+    };
+    let missing = wanted
+        .scope
+        .iter()
+        .find(|scope| !intent.scope.contains(scope));
+    if let Some(scope) = missing {
+        return format!("its transaction token has not the scope {scope}");
+    }
+    "its transaction token has not the context or the requester that the rule wants".to_owned()
+}
+
 fn source(source: &Source) -> String {
     let mut text = source_fields(&source.is);
     if source.not != SourceFields::default() {
@@ -209,13 +237,16 @@ fn source(source: &Source) -> String {
 
 fn source_fields(fields: &SourceFields) -> String {
     let SourceFields {
+        anonymous,
         workload,
         namespace,
         spiffe,
         trust_domain,
         cidr,
+        forwarded_for,
     } = fields;
-    let parts: [Option<String>; 5] = [
+    let parts: [Option<String>; 7] = [
+        anonymous.then(|| "a caller without an identity".to_owned()),
         workload.as_ref().map(ToString::to_string),
         namespace
             .as_ref()
@@ -225,6 +256,9 @@ fn source_fields(fields: &SourceFields) -> String {
             .as_ref()
             .map(|domain| format!("trust domain {domain}")),
         cidr.as_ref().map(|cidr| format!("address {cidr}")),
+        forwarded_for
+            .as_ref()
+            .map(|range| format!("forwarded for {range}")),
     ];
     parts
         .into_iter()

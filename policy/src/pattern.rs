@@ -6,6 +6,7 @@ mod host;
 mod name;
 mod path;
 mod spiffe;
+mod trust_domain;
 mod workload;
 
 pub use cidr::{Cidr, CidrError};
@@ -17,6 +18,7 @@ pub use name::{HeaderName, Method, Name, NameError};
 pub use path::{PathPattern, PathPatternError};
 pub(crate) use path::{PathSegment, decode_segment};
 pub use spiffe::{SpiffePattern, SpiffePatternError};
+pub use trust_domain::TrustDomainPattern;
 pub use workload::{WorkloadPattern, WorkloadPatternError};
 
 /// A type that is read from, written as and sent as one string: needs `FromStr` and `Display`.
@@ -45,5 +47,6 @@ serde_as_text!(
     Name,
     PathPattern,
     SpiffePattern,
+    TrustDomainPattern,
     WorkloadPattern
 );

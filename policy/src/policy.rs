@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use countersign_identity::{TrustDomain, spiffe::system};
 
+use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
 use crate::condition::Expression;
-use crate::decision::{Decision, RuleOrigin};
-use crate::document::{AccessPolicy, Document, Mode, Rule, Target, TokenIssuer};
+use crate::decision::{Decision, DocumentOrigin, RuleOrigin};
+use crate::document::{
+    AccessPolicy, Condition, Document, Metadata, Mode, Operation, Rule, SubjectMatch, TokenIssuer,
+    TransactionPolicy,
+};
 use crate::pattern::{Name, PathPattern};
 use crate::rule::CompiledRule;
-use crate::workload_policy::WorkloadPolicy;
+use crate::workload_policy::{Otherwise, WorkloadPolicy, WorkloadRules};
 use crate::{Diagnostic, Diagnostics};
 
 /// The policy of a mesh, or of what a sidecar was sent of it, at one revision.
@@ -24,6 +28,7 @@ pub struct Policy {
 #[derive(Debug)]
 struct CompiledDocument {
     document: Document,
+    origin: Arc<DocumentOrigin>,
     /// An access policy's rules, in their order.
     rules: Vec<Arc<CompiledRule>>,
     /// A token issuer, to be shared.
@@ -58,9 +63,10 @@ impl Policy {
         let compiled = documents.into_iter().zip(rules).map(|(document, rules)| {
             let issuer = match &document {
                 Document::TokenIssuer(issuer) => Some(Arc::new(issuer.clone())),
-                Document::AccessPolicy(_) => None,
+                _ => None,
             };
             CompiledDocument {
+                origin: Arc::new(DocumentOrigin::of(&document)),
                 document,
                 rules,
                 issuer,
@@ -91,14 +97,27 @@ impl Policy {
     pub fn for_workload(&self, workload: &Workload) -> WorkloadPolicy {
         let mut rules = Vec::new();
         let mut issuers = Vec::new();
-        let mut has_policy = false;
+        let mut modes = Vec::new();
+        let mut otherwise = Otherwise::NoPolicy;
         for compiled in self.compiled_for(workload) {
-            has_policy |= matches!(compiled.document, Document::AccessPolicy(_));
+            match &compiled.document {
+                Document::AccessPolicy(policy) => {
+                    otherwise = otherwise.and(policy, &compiled.origin);
+                }
+                Document::MeshMode(mode) => modes.push((mode, Arc::clone(&compiled.origin))),
+                _ => {}
+            }
             rules.extend(compiled.rules.iter().map(Arc::clone));
             issuers.extend(compiled.issuer.iter().map(Arc::clone));
         }
-        let revision = Arc::clone(&self.revision);
-        WorkloadPolicy::new(revision, workload.clone(), rules, issuers, has_policy)
+        WorkloadPolicy::new(WorkloadRules {
+            revision: Arc::clone(&self.revision),
+            workload: workload.clone(),
+            rules,
+            issuers,
+            arrival: Arrival::new(&modes),
+            otherwise,
+        })
     }
 
     /// Judges one call. Builds the workload's index for it: who judges more than one keeps
@@ -121,17 +140,9 @@ fn concerns(document: &Document, workload: &Workload) -> bool {
     if namespace != system::NAMESPACE && namespace != workload.namespace {
         return false;
     }
-    match document {
-        Document::TokenIssuer(_) => true,
-        Document::AccessPolicy(policy) => is_target(&policy.target, workload),
-    }
-}
-
-fn is_target(target: &Target, workload: &Workload) -> bool {
-    let Target { labels, workloads } = target;
-    let has = |(name, value): (&String, &String)| workload.labels.get(name) == Some(value);
-    let named = |account: &Name| account.as_str() == workload.service_account;
-    labels.iter().all(has) && (workloads.is_empty() || workloads.iter().any(named))
+    document
+        .target()
+        .is_none_or(|target| target.accepts(workload))
 }
 
 /// Namespace → names of its token issuers.
@@ -161,18 +172,38 @@ impl Compiler<'_> {
     /// Wrong rules are left out, and noted.
     fn document(&mut self, document: &Document) -> Vec<Arc<CompiledRule>> {
         match document {
-            Document::TokenIssuer(_) => Vec::new(),
             Document::AccessPolicy(policy) => policy
                 .rules
                 .iter()
                 .filter_map(|rule| self.rule(policy, rule).map(Arc::new))
                 .collect(),
+            Document::TransactionPolicy(policy) => {
+                self.transactions(policy);
+                Vec::new()
+            }
+            Document::TokenIssuer(_)
+            | Document::MeshMode(_)
+            | Document::EgressPolicy(_)
+            | Document::TrustDomain(_) => Vec::new(),
+        }
+    }
+
+    /// What issues transaction tokens compiles it for itself; here it is checked that it will.
+    fn transactions(&mut self, policy: &TransactionPolicy) {
+        for rule in &policy.rules {
+            let _ = self.issuer(&policy.metadata, rule.subject.as_ref());
+            for condition in rule.context.values() {
+                let _ = self.expression(condition, &rule.to);
+            }
         }
     }
 
     fn rule(&mut self, policy: &AccessPolicy, rule: &Arc<Rule>) -> Option<CompiledRule> {
-        let issuer = self.issuer(policy, rule);
-        let condition = self.condition(rule);
+        let issuer = self.issuer(&policy.metadata, rule.subject.as_ref());
+        let condition = match &rule.when {
+            Some(condition) => self.expression(condition, &rule.to).map(Some),
+            None => Some(None),
+        };
         let origin = RuleOrigin {
             policy: policy.metadata.to_string(),
             rule: rule.name.clone(),
@@ -189,15 +220,17 @@ impl Compiler<'_> {
         })
     }
 
-    fn issuer(&mut self, policy: &AccessPolicy, rule: &Rule) -> Option<Option<Box<str>>> {
-        let Some((subject, name)) = rule
-            .subject
-            .as_ref()
-            .and_then(|subject| Some((subject, subject.issuer.as_ref()?)))
+    fn issuer(
+        &mut self,
+        policy: &Metadata,
+        subject: Option<&SubjectMatch>,
+    ) -> Option<Option<Box<str>>> {
+        let Some((subject, name)) =
+            subject.and_then(|subject| Some((subject, subject.issuer.as_ref()?)))
         else {
             return Some(None);
         };
-        let own = policy.metadata.namespace.as_str();
+        let own = policy.namespace.as_str();
         let found = [own, system::NAMESPACE].into_iter().find(|namespace| {
             self.issuers
                 .get(*namespace)
@@ -215,14 +248,11 @@ impl Compiler<'_> {
         None
     }
 
-    fn condition(&mut self, rule: &Rule) -> Option<Option<Expression>> {
-        let Some(condition) = &rule.when else {
-            return Some(None);
-        };
-        let paths = rule.to.iter().flat_map(|to| &to.is.paths);
+    fn expression(&mut self, condition: &Condition, to: &[Operation]) -> Option<Expression> {
+        let paths = to.iter().flat_map(|to| &to.is.paths);
         let captures: Vec<&str> = paths.flat_map(PathPattern::names).collect();
         match Expression::compile(&condition.expression, &captures) {
-            Ok(expression) => Some(Some(expression)),
+            Ok(expression) => Some(expression),
             Err(messages) => {
                 let place = &condition.origin;
                 self.mistakes

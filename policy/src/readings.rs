@@ -1,16 +1,17 @@
 //! The ways in which an application may read the path of a request.
 //!
-//! Most paths can be read in one way. A path with `..`, `//`, `\`, `%2f` or `;` cannot: one
-//! application takes `/public/..%2fadmin` for a file of that name, another for `/admin`. Which one stands
-//! behind the sidecar is not known here, so a rule is asked about every reading: an allow rule has to
-//! match all of them, a deny rule any.
+//! Most paths have a normal form that is read in one way (see [`normal_path`]). One with `;` does not: to one application
+//! `/admin;v=1` is a name, to another it is `/admin`. Where policy accepts them, encoded slashes and backslashes are further
+//! such cases. Which application stands behind the sidecar is not known here, so a rule is asked about every
+//! reading: an allow rule has to match all of them, a deny rule any.
 //!
-//! Escapes are decoded once (RFC 3986 §2.4). What cannot be read at all (an escape of a control
-//! character, a `%` without digits, a `#`, no leading `/`) has no reading: then fields about the path
-//! are unknown, and no allow rule that asks for one matches.
+//! Escapes are decoded once (RFC 3986 §2.4). A path that would cost too much to read in every way has no reading: then fields
+//! about the path are unknown, and no allow rule that asks for one matches. The same is true of `*`.
 
 use std::borrow::Cow;
 
+use crate::document::AmbiguousPaths;
+use crate::normal_path::{AmbiguousPath, normal_path};
 use crate::pattern::decode_segment;
 
 /// A longer path that is not plain has no reading: its readings together would cost too much.
@@ -24,13 +25,32 @@ pub(crate) enum Readings<'a> {
 
 impl<'a> Readings<'a> {
     /// Of a path as it was sent, with or without a query.
-    pub(crate) fn of(sent: &'a str) -> Self {
-        let path = sent.split_once('?').map_or(sent, |(path, _)| path);
-        match normal(path) {
-            Normal::Plain => Self::One(Some(path)),
-            Normal::Unreadable => Self::One(None),
-            Normal::Unusual => several(path).map_or(Self::One(None), Self::Several),
+    ///
+    /// # Errors
+    /// Why the path has no normal form.
+    pub(crate) fn of(sent: &'a str, ambiguous: AmbiguousPaths) -> Result<Self, AmbiguousPath> {
+        let normal = normal_path(sent, ambiguous)?;
+        let path = |text: &str| text.find('?').unwrap_or(text.len());
+        let path = match normal {
+            Cow::Borrowed(text) => Cow::Borrowed(text.get(..path(text)).unwrap_or_default()),
+            Cow::Owned(mut text) => {
+                text.truncate(path(&text));
+                Cow::Owned(text)
+            }
+        };
+        if !path.starts_with('/') {
+            return Ok(Self::One(None));
         }
+        if !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | b';')) {
+            return Ok(match path {
+                Cow::Borrowed(path) => Self::One(Some(path)),
+                Cow::Owned(path) => Self::Several(vec![path]),
+            });
+        }
+        if path.len() > MAX_UNUSUAL_BYTES {
+            return Ok(Self::One(None));
+        }
+        Ok(several(&path).map_or(Self::One(None), Self::Several))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&str>> {
@@ -40,35 +60,6 @@ impl<'a> Readings<'a> {
         };
         one.into_iter()
             .chain(several.iter().map(|reading| Some(reading.as_str())))
-    }
-}
-
-enum Normal {
-    /// There is one reading, and it is how the path was sent.
-    Plain,
-    Unusual,
-    Unreadable,
-}
-
-fn normal(path: &str) -> Normal {
-    if !path.starts_with('/') {
-        return Normal::Unreadable;
-    }
-    let mut unusual = false;
-    let mut before = 0;
-    for byte in path.bytes() {
-        match byte {
-            0..=0x1f | 0x7f | b'#' => return Normal::Unreadable,
-            b'%' | b'\\' | b';' => unusual = true,
-            b'/' | b'.' if before == b'/' => unusual = true,
-            _ => {}
-        }
-        before = byte;
-    }
-    match unusual {
-        false => Normal::Plain,
-        true if path.len() > MAX_UNUSUAL_BYTES => Normal::Unreadable,
-        true => Normal::Unusual,
     }
 }
 

@@ -5,15 +5,20 @@
 //! avoided by hiding what it asks for. The parameter `unknown` carries that through: it is the answer
 //! to a question whose fact is unknown, and turns around under `not`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use countersign_identity::TrustDomain;
+use countersign_identity::{SpiffeId, TrustDomain, WorkloadName};
+use serde_json::{Map, Value};
 
-use crate::call::{Call, Request, Subject, Workload};
+use crate::call::{Call, Intent, Request, Subject, Workload};
 use crate::condition::{self, Expression};
 use crate::decision::RuleOrigin;
-use crate::document::{Action, Claims, Operation, OperationFields, Rule, Source, SourceFields};
-use crate::pattern::{self, PathPattern, WorkloadPattern};
+use crate::document::{
+    Action, Claims, IntentMatch, Operation, OperationFields, RequesterPattern, Rule, Source,
+    SourceFields,
+};
+use crate::pattern::{self, PathPattern, TrustDomainPattern, WorkloadPattern};
 
 /// A rule with what it needs of its surroundings.
 #[derive(Debug)]
@@ -58,6 +63,34 @@ impl<'a> Judged<'a> {
             .map(|subject| &**subject)
             .filter(move |subject| now < subject.expires_at)
     }
+
+    /// What the call is for, if that counts.
+    pub(crate) fn intent(&self) -> Option<&'a Intent> {
+        self.call
+            .intent
+            .filter(|intent| self.call.time < intent.expires_at)
+    }
+
+    /// Whom the peer forwards for: the last address of `X-Forwarded-For`, else the peer's own. `None` is
+    /// unknown.
+    fn forwarded_for(&self) -> Option<IpAddr> {
+        let mut last: Option<Option<IpAddr>> = None;
+        if let Some(request) = self.call.request {
+            request.headers.for_each(&mut |name, value| {
+                if name.eq_ignore_ascii_case("x-forwarded-for") {
+                    last = Some(last_address(value));
+                }
+            });
+        }
+        last.unwrap_or(self.call.source_ip)
+    }
+}
+
+/// The last of a list of addresses, each perhaps with a port.
+fn last_address(list: &[u8]) -> Option<IpAddr> {
+    let last = std::str::from_utf8(list).ok()?.rsplit(',').next()?.trim();
+    let address = last.parse::<IpAddr>().ok();
+    address.or_else(|| last.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 /// Whether a rule matches.
@@ -81,6 +114,7 @@ impl CompiledRule {
         if !self.operations_match(judged, path)
             || !self.caller_matches(judged)
             || !self.subject_matches(judged)
+            || !self.intent_matches(judged)
         {
             return Match::No;
         }
@@ -99,9 +133,13 @@ impl CompiledRule {
                     .iter()
                     .any(|source| self.source_matches(source, judged, true));
         }
-        // Only who has proved an identity is let in, and from elsewhere only who is named.
+        // Who has proved no identity is let in only where a rule says so, and who is from elsewhere only where named.
         let Some(peer) = judged.call.peer else {
-            return false;
+            return self
+                .rule
+                .from
+                .iter()
+                .any(|source| source.is.anonymous && self.source_matches(source, judged, false));
         };
         if self.rule.from.is_empty() {
             return *peer.trust_domain() == self.local;
@@ -115,10 +153,19 @@ impl CompiledRule {
 
     fn source_matches(&self, source: &Source, judged: &Judged<'_>, unknown: bool) -> bool {
         // Names under `not` are of the same trust domain as those above.
-        let domain = source.is.trust_domain.as_ref().unwrap_or(&self.local);
+        let named = judged.call.peer.and_then(|peer| self.named(source, peer));
         let Source { is, not } = source;
-        source_answers(is, domain, judged, unknown).all(|answer| answer)
-            && !source_answers(not, domain, judged, !unknown).any(|answer| answer)
+        source_answers(is, named, judged, unknown).all(|answer| answer)
+            && !source_answers(not, named, judged, !unknown).any(|answer| answer)
+    }
+
+    /// The peer's name, if it is of the trust domain in which a source's names are read.
+    fn named<'p>(&self, source: &Source, peer: &'p SpiffeId) -> Option<WorkloadName<'p>> {
+        let is_read_here = match &source.is.trust_domain {
+            Some(domain) => domain.matches(peer.trust_domain()),
+            None => self.local == *peer.trust_domain(),
+        };
+        if is_read_here { peer.workload() } else { None }
     }
 
     pub(crate) fn operations_match(&self, judged: &Judged<'_>, path: Option<&str>) -> bool {
@@ -134,6 +181,37 @@ impl CompiledRule {
         self.rule.subject.is_none() || judged.subjects().any(|subject| self.accepts(subject))
     }
 
+    pub(crate) fn intent_matches(&self, judged: &Judged<'_>) -> bool {
+        self.rule.intent.as_ref().is_none_or(|wanted| {
+            judged
+                .intent()
+                .is_some_and(|intent| self.has_intent(wanted, intent))
+        })
+    }
+
+    fn has_intent(&self, wanted: &IntentMatch, intent: &Intent) -> bool {
+        let requester = |wanted: &RequesterPattern| {
+            let Ok(requester) = intent.req_wl.parse::<SpiffeId>() else {
+                return false;
+            };
+            match wanted {
+                RequesterPattern::Spiffe(pattern) => pattern.matches(&requester),
+                RequesterPattern::Workload(pattern) => {
+                    *requester.trust_domain() == self.local
+                        && requester
+                            .workload()
+                            .is_some_and(|name| pattern.matches(name))
+                }
+            }
+        };
+        wanted
+            .scope
+            .iter()
+            .all(|scope| intent.scope.contains(scope))
+            && claim_answers(&wanted.context, &intent.tctx).all(|answer| answer)
+            && wanted.requester.as_ref().is_none_or(requester)
+    }
+
     /// Whether a token is one that the rule asks for.
     pub(crate) fn accepts(&self, subject: &Subject) -> bool {
         let Some(wanted) = &self.rule.subject else {
@@ -146,8 +224,8 @@ impl CompiledRule {
                 .audience
                 .as_deref()
                 .is_none_or(|audience| has_audience(subject, audience))
-            && claim_answers(&wanted.claims, subject).all(|answer| answer)
-            && !claim_answers(&wanted.not_claims, subject).any(|answer| answer)
+            && claim_answers(&wanted.claims, &subject.claims).all(|answer| answer)
+            && !claim_answers(&wanted.not_claims, &subject.claims).any(|answer| answer)
     }
 
     /// Whether the condition holds, for any of the tokens and any of the paths that match. What
@@ -180,6 +258,7 @@ impl CompiledRule {
                     peer: judged.call.peer,
                     source_ip: judged.call.source_ip,
                     subject: *subject,
+                    intent: judged.intent(),
                     request: judged.call.request,
                     path,
                     captures: captured,
@@ -224,49 +303,52 @@ fn or_one<'a, T>(items: &'a [T], otherwise: &'a T) -> &'a [T] {
     }
 }
 
-/// An answer for every field that is given.
+/// An answer for every field that is given. `named` is the peer by the names of this trust domain.
 fn source_answers<'a>(
     fields: &'a SourceFields,
-    domain: &'a TrustDomain,
+    named: Option<WorkloadName<'a>>,
     judged: &'a Judged<'_>,
     unknown: bool,
 ) -> impl Iterator<Item = bool> + 'a {
     let SourceFields {
+        anonymous,
         workload,
         namespace,
         spiffe,
         trust_domain,
         cidr,
+        forwarded_for,
     } = fields;
     let peer = judged.call.peer;
-    let local = move || {
-        peer.filter(|peer| peer.trust_domain() == domain)?
-            .workload()
-    };
     let is_workload =
-        move |wanted: &WorkloadPattern| local().is_some_and(|name| wanted.matches(name));
-    workload
-        .iter()
-        .map(is_workload)
+        move |wanted: &WorkloadPattern| named.is_some_and(|name| wanted.matches(name));
+    let is_of = move |wanted: &TrustDomainPattern| {
+        peer.is_some_and(|peer| wanted.matches(peer.trust_domain()))
+    };
+    anonymous
+        .then(|| peer.is_none())
+        .into_iter()
+        .chain(workload.iter().map(is_workload))
         .chain(
             namespace
                 .iter()
-                .map(move |wanted| local().is_some_and(|name| name.namespace == wanted.as_str())),
+                .map(move |wanted| named.is_some_and(|name| name.namespace == wanted.as_str())),
         )
         .chain(
             spiffe
                 .iter()
                 .map(move |wanted| peer.is_some_and(|peer| wanted.matches(peer))),
         )
-        .chain(
-            trust_domain
-                .iter()
-                .map(move |wanted| peer.is_some_and(|peer| peer.trust_domain() == wanted)),
-        )
+        .chain(trust_domain.iter().map(is_of))
         .chain(cidr.iter().map(move |wanted| {
             judged
                 .call
                 .source_ip
+                .map_or(unknown, |ip| wanted.contains(ip))
+        }))
+        .chain(forwarded_for.iter().map(move |wanted| {
+            judged
+                .forwarded_for()
                 .map_or(unknown, |ip| wanted.contains(ip))
         }))
 }
@@ -291,6 +373,7 @@ pub(crate) enum Field {
     Grpc,
     Method,
     Headers,
+    Sni,
 }
 
 /// An answer for every field that is given, in the order in which people look at them.
@@ -307,6 +390,7 @@ pub(crate) fn operation_answers<'a>(
         paths,
         grpc,
         headers,
+        sni,
     } = fields;
     let request = judged.call.request;
     let given = |field: Field, is_given: bool| is_given.then_some(field).into_iter();
@@ -316,9 +400,16 @@ pub(crate) fn operation_answers<'a>(
         .chain(given(Field::Grpc, !grpc.is_empty()))
         .chain(given(Field::Method, !methods.is_empty()))
         .chain(given(Field::Headers, !headers.is_empty()))
+        .chain(given(Field::Sni, !sni.is_empty()))
         .map(move |field| {
             let answer = match (field, request) {
                 (Field::Port, _) => ports.contains(&judged.call.port),
+                // An HTTP request that the sidecar can read asks for no server name.
+                (Field::Sni, Some(_)) => false,
+                (Field::Sni, None) => judged
+                    .call
+                    .sni
+                    .map_or(unknown, |name| sni.iter().any(|s| s.matches(name))),
                 (_, None) => unknown,
                 (Field::Host, _) => judged
                     .host
@@ -385,15 +476,18 @@ fn has_header(request: Request<'_>, name: &str, accepted: &[String], in_doubt: b
 
 fn has_audience(subject: &Subject, audience: &str) -> bool {
     match subject.claims.get("aud") {
-        Some(serde_json::Value::String(only)) => only == audience,
-        Some(serde_json::Value::Array(all)) => all.iter().any(|one| one == audience),
+        Some(Value::String(only)) => only == audience,
+        Some(Value::Array(all)) => all.iter().any(|one| one == audience),
         _ => false,
     }
 }
 
-fn claim_answers<'a>(claims: &'a Claims, subject: &'a Subject) -> impl Iterator<Item = bool> + 'a {
+fn claim_answers<'a>(
+    claims: &'a Claims,
+    given: &'a Map<String, Value>,
+) -> impl Iterator<Item = bool> + 'a {
     claims.iter().map(|(path, accepted)| {
-        pattern::find_claim(&subject.claims, path)
+        pattern::find_claim(given, path)
             .is_some_and(|claim| accepted.iter().any(|value| value.accepts(claim)))
     })
 }

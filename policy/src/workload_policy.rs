@@ -1,13 +1,16 @@
 //! The policy for calls to one workload, and how a call is judged by it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
-use crate::decision::{Decision, Observed, Reason, RuleOrigin, Verdict};
-use crate::document::{Action, TokenIssuer};
+use crate::decision::{Decision, DocumentOrigin, Observed, Reason, RuleOrigin, Verdict};
+use crate::document::{AccessPolicy, Action, DefaultAction, Mode, PeerMode, TokenIssuer};
 use crate::index::{Index, RuleNumber};
 use crate::near_miss::{COMPARED_RULES, near_miss};
+use crate::normal_path::{AmbiguousPath, normal_path};
 use crate::readings::Readings;
 use crate::rule::{CompiledRule, Judged, Match};
 
@@ -20,13 +23,52 @@ pub struct WorkloadPolicy {
     name: Arc<str>,
     rules: Vec<Arc<CompiledRule>>,
     issuers: Vec<Arc<TokenIssuer>>,
-    has_policy: bool,
+    arrival: Arrival,
+    otherwise: Otherwise,
     deny: Index,
     allow: Index,
     /// Some of the rules in `allow`, to compare a call with that none allows.
     first_allow: Vec<RuleNumber>,
     /// Rules that decide nothing.
     observed: Index,
+}
+
+/// What a [`WorkloadPolicy`] is made of.
+pub(crate) struct WorkloadRules {
+    pub(crate) revision: Arc<str>,
+    pub(crate) workload: Workload,
+    pub(crate) rules: Vec<Arc<CompiledRule>>,
+    pub(crate) issuers: Vec<Arc<TokenIssuer>>,
+    pub(crate) arrival: Arrival,
+    pub(crate) otherwise: Otherwise,
+}
+
+/// What becomes of a call that no rule decides.
+#[derive(Debug)]
+pub(crate) enum Otherwise {
+    /// It is denied: no policy is about the workload.
+    NoPolicy,
+    /// It is denied: what policies there are only observe.
+    OnlyObserved,
+    /// It is denied.
+    Deny,
+    /// It is allowed: every policy that is enforced says so, this one first.
+    Allow(Arc<DocumentOrigin>),
+}
+
+impl Otherwise {
+    /// With one more policy about the workload.
+    pub(crate) fn and(self, policy: &AccessPolicy, origin: &Arc<DocumentOrigin>) -> Self {
+        match (policy.mode, policy.default, self) {
+            (Mode::Observe, _, Self::NoPolicy) => Self::OnlyObserved,
+            (Mode::Observe, _, before) => before,
+            (Mode::Enforce, DefaultAction::Deny, _) | (_, _, Self::Deny) => Self::Deny,
+            (Mode::Enforce, DefaultAction::Allow, first @ Self::Allow(_)) => first,
+            (Mode::Enforce, DefaultAction::Allow, Self::NoPolicy | Self::OnlyObserved) => {
+                Self::Allow(Arc::clone(origin))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for WorkloadPolicy {
@@ -40,13 +82,15 @@ impl fmt::Debug for WorkloadPolicy {
 }
 
 impl WorkloadPolicy {
-    pub(crate) fn new(
-        revision: Arc<str>,
-        workload: Workload,
-        rules: Vec<Arc<CompiledRule>>,
-        issuers: Vec<Arc<TokenIssuer>>,
-        has_policy: bool,
-    ) -> Self {
+    pub(crate) fn new(of: WorkloadRules) -> Self {
+        let WorkloadRules {
+            revision,
+            workload,
+            rules,
+            issuers,
+            arrival,
+            otherwise,
+        } = of;
         let (mut deny, mut allow, mut observed) =
             (Index::default(), Index::default(), Index::default());
         let mut first_allow = Vec::new();
@@ -70,7 +114,8 @@ impl WorkloadPolicy {
             name,
             rules,
             issuers,
-            has_policy,
+            arrival,
+            otherwise,
             deny,
             allow,
             first_allow,
@@ -96,14 +141,42 @@ impl WorkloadPolicy {
         &self.issuers
     }
 
+    /// Whether callers of a port have to prove an identity.
+    #[must_use]
+    pub fn peer_mode(&self, port: u16) -> PeerMode {
+        self.arrival.peer_mode(port)
+    }
+
+    /// The path of a request in the normal form in which it is judged and to be forwarded, its query as it was.
+    ///
+    /// # Errors
+    /// Why the request is to be answered 400.
+    pub fn normal_path<'p>(&self, sent: &'p str) -> Result<Cow<'p, str>, AmbiguousPath> {
+        normal_path(sent, self.arrival.ambiguous_paths())
+    }
+
     /// Judges a call: a deny rule that matches denies, else an allow rule that matches allows, else
-    /// the call is denied.
+    /// the call is denied, unless every policy says otherwise.
     #[must_use]
     pub fn decide(&self, call: &Call<'_>) -> Decision {
+        if call.peer.is_none() && self.peer_mode(call.port) == PeerMode::Strict {
+            let reason = Reason::NoIdentity {
+                port: call.port,
+                mode: self.arrival.peer_mode_origin(call.port),
+            };
+            return decision(Verdict::Deny, None, reason, Vec::new());
+        }
         let judged = Judged::new(call, &self.workload);
         let readings = match call.request {
-            Some(request) => Readings::of(request.path),
-            None => Readings::One(None),
+            Some(request) => Readings::of(request.path, self.arrival.ambiguous_paths()),
+            None => Ok(Readings::One(None)),
+        };
+        let readings = match readings {
+            Ok(readings) => readings,
+            Err(problem) => {
+                let reason = Reason::AmbiguousPath(problem);
+                return decision(Verdict::Deny, None, reason, Vec::new());
+            }
         };
         let observed = self.observed(&judged, &readings);
         if let Some((rule, failure)) = self.denying(&judged, &readings) {
@@ -122,14 +195,22 @@ impl WorkloadPolicy {
             let reason = Reason::Allowed(Arc::clone(&origin));
             return decision(Verdict::Allow, Some(origin), reason, observed);
         }
-        let reason = if self.has_policy {
-            Reason::NoRuleMatched(Box::new(self.near_miss(&judged, &readings)))
-        } else {
-            Reason::NoPolicy {
-                workload: Arc::clone(&self.name),
+        let (verdict, reason) = match &self.otherwise {
+            Otherwise::Allow(policy) => {
+                (Verdict::Allow, Reason::AllowedByDefault(Arc::clone(policy)))
             }
+            Otherwise::Deny | Otherwise::OnlyObserved => (
+                Verdict::Deny,
+                Reason::NoRuleMatched(Box::new(self.near_miss(&judged, &readings))),
+            ),
+            Otherwise::NoPolicy => (
+                Verdict::Deny,
+                Reason::NoPolicy {
+                    workload: Arc::clone(&self.name),
+                },
+            ),
         };
-        decision(Verdict::Deny, None, reason, observed)
+        decision(verdict, None, reason, observed)
     }
 
     fn rule(&self, number: RuleNumber) -> Option<&CompiledRule> {

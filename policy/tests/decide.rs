@@ -6,7 +6,7 @@ mod support;
 
 use countersign_policy::Verdict;
 use serde_json::json;
-use support::{call, compile, orders, policy, token};
+use support::{call, compile, intent, mesh_mode, orders, policy, policy_text, token};
 
 const WEB: &str = "spiffe://shop.example/ns/shop/sa/web";
 const GUEST: &str = "spiffe://shop.example/ns/guest/sa/web";
@@ -159,7 +159,9 @@ fn a_deny_rule_reaches_strangers_too() {
             assert!(call().by(peer).is_allowed_by(&policy), "{from} {peer}");
         }
     }
-    let policy = policy("  - {name: d, action: deny, from: [{not: {workload: shop/web}}]}");
+    let rules = "  - {name: d, action: deny, from: [{not: {workload: shop/web}}]}";
+    let policy = compile(&(policy_text(rules) + &mesh_mode("mode: permissive")));
+    let policy = policy.for_workload(&orders());
     assert_eq!(
         call().anonymous().judged_by(&policy).reason.class(),
         "denied-by-rule"
@@ -212,21 +214,24 @@ fn what_is_called_is_matched_by_every_field() {
                 get("/orders/7"),
                 get("/%6frders"),
                 get("/orders/a%20b"),
+                get("/orders/../orders"),
+                get("/orders//7"),
             ],
             vec![
                 get("/orders/7/8"),
                 get("/Orders"),
-                get("/orders/../orders"),
-                get("/orders//7"),
                 get("/orders/7%2f8"),
+                get("/orders/;x"),
                 get("*"),
                 get("/orders/%00"),
             ],
         ),
         (
             "{paths: ['/orders/**']}",
-            vec![get("/orders/a/./b"), get("/orders/a%2fb"), get("/orders")],
+            vec![get("/orders/a/./b"), get("/orders/a;v=1"), get("/orders")],
             vec![
+                get("/orders/a%2fb"),
+                get("/orders/..;/x"),
                 get("/orders/../x"),
                 get("/orders/%2e%2e/x"),
                 get("/orders/..%5cx"),
@@ -313,7 +318,7 @@ fn a_deny_rule_reads_an_opaque_or_unreadable_call_cautiously() {
             "{paths: ['/admin/**']}",
             vec![
                 call().opaque(),
-                call().request("GET", "/%00"),
+                call().request("OPTIONS", "*"),
                 call().request("GET", "//admin/x"),
                 call().request("GET", "/a/..;/admin"),
             ],
@@ -347,6 +352,149 @@ fn a_deny_rule_reads_an_opaque_or_unreadable_call_cautiously() {
             assert!(call.is_allowed_by(&policy), "{to} {call:?}");
         }
     }
+}
+
+#[test]
+fn whom_a_peer_forwards_for_is_the_last_address_that_it_added() {
+    let policy = policy(
+        "  - {name: a, action: allow, from: [{forwardedFor: 192.0.2.0/24}]}\n  - {name: d, action: deny, to: [{ports: [9090]}], from: [{forwardedFor: 192.0.2.1}]}",
+    );
+    let forwarded = |list: &str| call().header("X-Forwarded-For", list);
+    for (list, allowed) in [
+        ("192.0.2.7", true),
+        ("10.0.0.1, 192.0.2.7", true),
+        ("10.0.0.1,192.0.2.7:4711", true),
+        ("192.0.2.7, 10.0.0.1", false),
+        ("192.0.2.7, unknown", false),
+        ("", false),
+    ] {
+        assert_eq!(forwarded(list).is_allowed_by(&policy), allowed, "{list:?}");
+    }
+    // Without the header it is the peer's own address, 10.0.0.7.
+    assert!(!call().is_allowed_by(&policy));
+    // What cannot be read may be what the deny rule is about.
+    for (list, class) in [
+        ("192.0.2.7", "allowed"),
+        ("192.0.2.1", "denied-by-rule"),
+        ("x", "denied-by-rule"),
+    ] {
+        assert_eq!(
+            forwarded(list)
+                .on_port(9090)
+                .judged_by(&policy)
+                .reason
+                .class(),
+            class,
+            "{list}"
+        );
+    }
+}
+
+#[test]
+fn what_a_call_is_for_is_matched_by_its_transaction_token() {
+    let with = |scope: &[&str], tctx| call().meant_for(intent(scope, tctx));
+    let tenant = || json!({"order": {"tenant": "acme", "items": ["a", "b"]}});
+    for (wanted, allowed, denied) in [
+        (
+            "{scope: [orders.create]}",
+            vec![with(&["orders.create", "x"], json!({}))],
+            vec![call(), with(&["orders.read"], json!({}))],
+        ),
+        (
+            "{scope: [orders.create, x]}",
+            vec![with(&["x", "orders.create"], json!({}))],
+            vec![with(&["orders.create"], json!({}))],
+        ),
+        (
+            "{context: {order.tenant: [emca, acme], order.items: b}}",
+            vec![with(&[], tenant())],
+            vec![
+                with(&[], json!({})),
+                with(&[], json!({"order": {"tenant": "acme"}})),
+            ],
+        ),
+        (
+            "{requester: shop/web}",
+            vec![with(&[], json!({}))],
+            vec![call()],
+        ),
+        ("{requester: 'shop/*'}", vec![with(&[], json!({}))], vec![]),
+        (
+            "{requester: shop/other}",
+            vec![],
+            vec![with(&[], json!({}))],
+        ),
+        (
+            "{requester: spiffe://shop.example/ns/shop/**}",
+            vec![with(&[], json!({}))],
+            vec![call()],
+        ),
+        ("{}", vec![with(&[], json!({}))], vec![call()]),
+    ] {
+        let policy = policy(&format!("  - {{name: a, action: allow, intent: {wanted}}}"));
+        for call in allowed {
+            assert!(call.is_allowed_by(&policy), "{wanted} {call:?}");
+        }
+        for call in denied {
+            assert!(!call.is_allowed_by(&policy), "{wanted} {call:?}");
+        }
+    }
+    let expired = {
+        let mut intent = intent(&["a"], json!({}));
+        intent.expires_at = support::now();
+        call().meant_for(intent)
+    };
+    let policy = policy("  - {name: a, action: allow, intent: {scope: [a]}}");
+    let reason = expired.judged_by(&policy).reason.to_string();
+    assert!(
+        reason.ends_with("it has no valid transaction token, rule wants one"),
+        "{reason}"
+    );
+    let reason = with(&["b"], json!({}))
+        .judged_by(&policy)
+        .reason
+        .to_string();
+    assert!(
+        reason.ends_with("its transaction token has not the scope a"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn a_server_name_is_asked_for_by_opaque_calls_only() {
+    let allow = policy("  - {name: a, action: allow, to: [{sni: ['*.orders.shop', orders.shop]}]}");
+    assert!(call().asking_for("eu.orders.shop").is_allowed_by(&allow));
+    assert!(call().asking_for("ORDERS.shop").is_allowed_by(&allow));
+    for other in [call(), call().opaque(), call().asking_for("shop")] {
+        assert!(!other.is_allowed_by(&allow), "{other:?}");
+    }
+    let deny =
+        policy("  - {name: a, action: allow}\n  - {name: d, action: deny, to: [{sni: [x.shop]}]}");
+    for (call, class) in [
+        (call(), "allowed"),
+        (call().asking_for("y.shop"), "allowed"),
+        (call().asking_for("x.shop"), "denied-by-rule"),
+        (call().opaque(), "denied-by-rule"),
+    ] {
+        assert_eq!(call.judged_by(&deny).reason.class(), class, "{call:?}");
+    }
+}
+
+#[test]
+fn any_trust_domain_is_any_that_is_proved() {
+    let policy =
+        policy("  - {name: a, action: allow, from: [{trustDomain: '*', namespace: shop}]}");
+    assert!(call().is_allowed_by(&policy) && call().by(FOREIGN).is_allowed_by(&policy));
+    assert!(!call().by(GUEST).is_allowed_by(&policy));
+    let text = policy_text(
+        "  - {name: a, action: allow, from: [{anonymous: true}, {trustDomain: '*'}]}\n  - {name: d, action: deny, from: [{not: {trustDomain: '*'}}]}",
+    );
+    let policy = compile(&(text + &mesh_mode("mode: permissive"))).for_workload(&orders());
+    assert!(call().is_allowed_by(&policy) && call().by(FOREIGN).is_allowed_by(&policy));
+    assert_eq!(
+        call().anonymous().judged_by(&policy).reason.class(),
+        "denied-by-rule"
+    );
 }
 
 #[test]

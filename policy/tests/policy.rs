@@ -6,7 +6,7 @@ mod support;
 
 use countersign_policy::document::{self, Action};
 use serde_json::json;
-use support::{call, compile, domain, orders, policy, policy_text, token};
+use support::{call, compile, domain, mesh_mode, orders, policy, policy_text, token};
 
 const GUEST: &str = "spiffe://shop.example/ns/guest/sa/web";
 
@@ -126,7 +126,7 @@ fn mistakes_that_only_the_whole_shows_have_their_places() {
         found.to_string(),
         "p.yaml:6:39: there is no TokenIssuer crop in the namespace shop or countersign-system
 p.yaml:9:11: in the expression, at 1:5: unknown field of `peer`: `nme`, expected one of id, trustDomain, namespace, workload, address
-p.yaml:10:35: in the expression, at 1:1: unknown variable `x`, expected one of peer, subject, request, destination, path, time"
+p.yaml:10:35: in the expression, at 1:1: unknown variable `x`, expected one of peer, subject, intent, request, destination, path, time"
     );
 }
 
@@ -159,13 +159,107 @@ fn a_denial_names_the_closest_rule_and_what_is_missing() {
         (call().request("GET", "/orders/7"), format!("no rule allows GET /orders/7 for {web}; {reads}its condition could not be evaluated: there is no x-not")),
         (call().request("GET", "/orders/7").header("x-not", "7"), format!("no rule allows GET /orders/7 for {web}; {reads}its condition is false")),
         (call().request("GET", "/orders/7/").header("x-not", "1"), format!("no rule allows GET /orders/7/ for {web}; {reads}path is /orders/7/, rule wants /orders/{{id}}")),
-        (call().request("GET", "/orders/x%2f").header("x-not", "1"), format!("no rule allows GET /orders/x%2f for {web}; {reads}it does not match every way in which the path can be read")),
+        (call().request("GET", "/orders/;x").header("x-not", "1"), format!("no rule allows GET /orders/;x for {web}; {reads}it does not match every way in which the path can be read")),
         (call().opaque().with(buyer()), format!("no rule allows a connection to port 8080 for {web}; {creates}it is no HTTP request, rule wants a path")),
-        (call().anonymous().with(buyer()), format!("no rule allows POST /orders for a caller without an identity; {creates}the caller has proved no identity")),
     ] {
         let decision = call.judged_by(&policy);
         assert_eq!(decision.reason.class(), "no-rule-matched");
         assert_eq!(decision.reason.to_string(), expected);
         assert_eq!(decision.rule, None);
+    }
+}
+
+#[test]
+fn a_stranger_is_judged_only_where_the_mode_is_permissive() {
+    let rules = "  - {name: a, action: allow, from: [{workload: shop/web}]}\n  - {name: probe, action: allow, from: [{anonymous: true, cidr: 10.0.0.0/8}], to: [{ports: [8080], paths: [/health]}]}";
+    let health = || call().anonymous().request("GET", "/health");
+    let strict = compile(&policy_text(rules)).for_workload(&orders());
+    let decision = health().judged_by(&strict);
+    assert_eq!(decision.reason.class(), "no-identity");
+    assert_eq!(
+        decision.reason.to_string(),
+        "the caller has proved no identity, and port 8080 takes only calls with an X.509-SVID"
+    );
+    let text = policy_text(rules) + &mesh_mode("ports: {'8080': permissive}, mode: strict");
+    let permissive = compile(&text).for_workload(&orders());
+    assert!(health().is_allowed_by(&permissive));
+    assert!(call().is_allowed_by(&permissive));
+    let reason = call().anonymous().judged_by(&permissive).reason;
+    assert_eq!(
+        reason.to_string(),
+        "no rule allows POST /orders for a caller without an identity; closest is \"a\" (shop/orders, p.yaml:6): the caller has proved no identity"
+    );
+    let mut from_elsewhere = health();
+    from_elsewhere.source_ip = Some([192, 0, 2, 1].into());
+    assert!(!from_elsewhere.is_allowed_by(&permissive));
+    let other_port = health().on_port(9090).judged_by(&permissive).reason;
+    assert!(
+        other_port.to_string().ends_with(
+            "port 9090 takes only calls with an X.509-SVID: MeshMode shop/shop (p.yaml:14)"
+        ),
+        "{other_port}"
+    );
+}
+
+#[test]
+fn an_ambiguous_path_is_no_request_unless_policy_accepts_it() {
+    let rules = "  - {name: files, action: allow, to: [{paths: ['/files/**']}]}\n  - {name: d, action: deny, to: [{paths: ['/files/secret/**']}]}";
+    let get = |path: &str| call().request("GET", path);
+    let refusing = policy(rules);
+    for path in ["/files/a%2fb", "/files/a\\b", "/files/%zz", "/files/%00"] {
+        let decision = get(path).judged_by(&refusing);
+        assert_eq!(decision.reason.class(), "ambiguous-path", "{path}");
+        assert!(!decision.is_allowed() && decision.rule.is_none());
+    }
+    assert_eq!(
+        get("/files/a%2fb").judged_by(&refusing).reason.to_string(),
+        "the path has an encoded slash (%2F), which applications read in different ways"
+    );
+    let text = policy_text(rules) + &mesh_mode("ambiguousPaths: accept");
+    let accepting = compile(&text).for_workload(&orders());
+    assert!(get("/files/a%2fb").is_allowed_by(&accepting));
+    assert_eq!(
+        accepting.normal_path("/files/./a%2fb?q").as_deref(),
+        Ok("/files/a%2Fb?q")
+    );
+    for path in [
+        "/files/secret%2fb",
+        "/files/a/..%2fsecret",
+        "/files/..%5csecret",
+    ] {
+        assert!(!get(path).is_allowed_by(&accepting), "{path}");
+    }
+    assert_eq!(
+        get("/files/%00").judged_by(&accepting).reason.class(),
+        "ambiguous-path"
+    );
+}
+
+#[test]
+fn the_default_allows_only_where_every_policy_says_so() {
+    let open = |name: &str, rest: &str| {
+        format!(
+            "---\napiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{default: allow{rest}}}\n"
+        )
+    };
+    let deny = ", rules: [{name: d, action: deny, to: [{methods: [DELETE]}]}]";
+    let text = open("one", deny) + &open("two", "");
+    let both = compile(&text).for_workload(&orders());
+    let decision = call().judged_by(&both);
+    assert!(decision.is_allowed() && decision.rule.is_none());
+    assert_eq!(decision.reason.class(), "allowed-by-default");
+    assert_eq!(
+        decision.reason.to_string(),
+        "no rule denies it, and the default of AccessPolicy shop/one (p.yaml:2) allows it"
+    );
+    let denied = call().request("DELETE", "/").judged_by(&both);
+    assert_eq!(denied.reason.class(), "denied-by-rule");
+    // One that says nothing of it, or that it denies, is enough.
+    for third in [
+        policy_text("  - {name: a, action: allow, from: [{workload: shop/other}]}"),
+        "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {name: x, namespace: shop}\nspec: {default: deny}\n".to_owned(),
+    ] {
+        let closed = compile(&format!("{third}{text}")).for_workload(&orders());
+        assert_eq!(call().judged_by(&closed).reason.class(), "no-rule-matched");
     }
 }

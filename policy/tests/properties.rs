@@ -81,23 +81,36 @@ fn maybe(values: &'static [&'static str]) -> impl Strategy<Value = Option<&'stat
 
 fn source_fields() -> impl Strategy<Value = reference::SourceFields> {
     let ranges = &["10.0.0.0/8", "192.0.2.0/24"];
-    let domains = &["shop.example", "other.example"];
-    (
+    let domains = &["shop.example", "other.example", "*"];
+    let named = (
         maybe(&WORKLOADS),
         maybe(&["shop", "guest"]),
         maybe(&SPIFFE),
         maybe(domains),
-        maybe(ranges),
-    )
-        .prop_map(|(workload, namespace, spiffe, trust_domain, cidr)| {
-            reference::SourceFields {
+    );
+    let addresses = (maybe(ranges), prop::option::weighted(0.1, select(ranges)));
+    (named, addresses, prop::bool::weighted(0.15)).prop_map(
+        |((workload, namespace, spiffe, trust_domain), (cidr, forwarded_for), anonymous)| {
+            let named = reference::SourceFields {
                 workload,
                 namespace,
                 spiffe,
                 trust_domain,
                 cidr,
+                forwarded_for,
+                anonymous: false,
+            };
+            match anonymous {
+                false => named,
+                true => reference::SourceFields {
+                    cidr,
+                    forwarded_for,
+                    anonymous,
+                    ..reference::SourceFields::default()
+                },
             }
-        })
+        },
+    )
 }
 
 fn sources() -> impl Strategy<Value = Vec<Source>> {
@@ -113,13 +126,15 @@ fn operation_fields() -> impl Strategy<Value = Fields> {
         some(&["orders.shop", "*.example.com"], 1),
         some(&PATTERNS, 2),
         some(&["acme", "emca"], 1),
+        prop_oneof![4 => Just(Vec::new()), 1 => some(&["x.shop", "y.shop"], 2)],
     )
-        .prop_map(|(ports, methods, hosts, paths, tenants)| Fields {
+        .prop_map(|(ports, methods, hosts, paths, tenants, sni)| Fields {
             ports,
             methods,
             hosts,
             paths,
             tenants,
+            sni,
         })
 }
 
@@ -133,23 +148,29 @@ fn rule() -> impl Strategy<Value = Rule> {
     let subject = prop::option::weighted(0.2, select(vec!["acme", "emca"]));
     let condition = prop::option::weighted(0.2, select(CONDITIONS.to_vec()));
     let action = select(vec!["allow", "allow", "deny", "audit"]);
-    let (observe, root) = (prop::bool::weighted(0.1), prop::bool::weighted(0.2));
+    let scope = prop::option::weighted(0.1, select(vec!["read", "write"]));
+    let document = (
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.5),
+    );
     (
         action,
-        observe,
-        root,
+        document,
         sources(),
-        subject,
+        (subject, scope),
         operations(),
         condition,
     )
         .prop_map(
-            |(action, observe, root, from, tenant, to, condition)| Rule {
+            |(action, (observe, root, open), from, (tenant, scope), to, condition)| Rule {
                 action,
                 observe,
                 root,
+                open,
                 from,
                 tenant,
+                scope,
                 to,
                 condition,
             },
@@ -169,25 +190,47 @@ fn a_call(paths: &'static [&'static str]) -> impl Strategy<Value = TestCall> {
             select(vec!["orders.shop", "a.example.com:80", "b", "?"]),
             select(paths),
             prop::option::of(select(vec!["acme", "emca", "x"])),
+            prop::option::weighted(
+                0.3,
+                select(vec!["10.0.0.1", "10.0.0.1, 192.0.2.1", "nonsense"]),
+            ),
         ),
     );
+    let sni = prop::option::of(select(vec!["x.shop", "z.shop"]));
+    let scope = prop::option::of(some(&["read", "write"], 2));
     let address = prop::option::weighted(0.8, select(vec![[10, 0, 0, 7], [192, 0, 2, 1]]));
     let tokens = some(&["acme", "emca", ""], 2);
-    (peer, request, address, select(vec![8080, 9090]), tokens).prop_map(
-        |(peer, request, address, port, tokens)| {
+    let told = (sni, scope);
+    (
+        peer,
+        request,
+        address,
+        select(vec![8080, 9090]),
+        tokens,
+        told,
+    )
+        .prop_map(|(peer, request, address, port, tokens, (sni, scope))| {
             let mut call = call().on_port(port);
             call.peer = peer.map(|peer| peer.parse().unwrap());
             call.source_ip = address.map(Into::into);
             call = match request {
-                None => call.opaque(),
-                Some((method, host, path, tenant)) => {
+                None => match sni {
+                    Some(name) => call.asking_for(name),
+                    None => call.opaque(),
+                },
+                Some((method, host, path, tenant, forwarded)) => {
                     let call = call.request(method, path).host(host);
-                    match tenant {
+                    let call = match tenant {
                         Some(tenant) => call.header("X-Tenant", tenant),
+                        None => call,
+                    };
+                    match forwarded {
+                        Some(list) => call.header("X-Forwarded-For", list),
                         None => call,
                     }
                 }
             };
+            call.intent = scope.map(|held| support::intent(&held, serde_json::json!({})));
             for tenant in tokens {
                 let claims = match tenant {
                     "" => serde_json::json!({}),
@@ -196,12 +239,15 @@ fn a_call(paths: &'static [&'static str]) -> impl Strategy<Value = TestCall> {
                 call = call.with(token(claims));
             }
             call
-        },
-    )
+        })
 }
 
-/// Every rule as a document of its own, and an issuer.
+/// Every rule as a document of its own, and an issuer; strangers are let in as far as the rules say.
 fn documents(rules: &[Rule]) -> Vec<Document> {
+    documents_where(rules, true)
+}
+
+fn documents_where(rules: &[Rule], permissive: bool) -> Vec<Document> {
     let files = rules
         .iter()
         .enumerate()
@@ -211,7 +257,13 @@ kind: TokenIssuer
 metadata: {name: corp, namespace: shop}
 spec: {issuer: https://login.example, audiences: [shop]}
 ";
-    document::parse(files.chain([("issuer.yaml".to_owned(), issuer.to_owned())])).unwrap()
+    let mode = match permissive {
+        true => support::mesh_mode("mode: permissive, ambiguousPaths: accept"),
+        false => String::new(),
+    };
+    let more = [("issuer.yaml", issuer), ("mode.yaml", &mode)];
+    let more = more.map(|(file, text)| (file.to_owned(), text.to_owned()));
+    document::parse(files.chain(more)).unwrap()
 }
 
 fn compile(documents: Vec<Document>) -> WorkloadPolicy {
@@ -238,9 +290,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn the_engine_decides_as_the_documents_say(rules in rules(), call in a_call(&PLAIN_PATHS)) {
-        let decision = call.judged_by(&compile(documents(&rules)));
-        let expected = reference::decide(&rules, &call);
+    fn the_engine_decides_as_the_documents_say(rules in rules(), permissive in prop::bool::weighted(0.8), call in a_call(&PLAIN_PATHS)) {
+        let decision = call.judged_by(&compile(documents_where(&rules, permissive)));
+        let expected = reference::decide(&rules, permissive, &call);
         prop_assert_eq!(decision.is_allowed(), expected.allowed, "{}", decision.reason);
         let observed: Vec<&str> = decision.observed.iter().map(|o| o.rule.rule.as_str()).collect();
         prop_assert_eq!(observed, expected.observed);
@@ -253,7 +305,7 @@ proptest! {
     fn an_added_deny_rule_lets_nobody_in(rules in rules(), added in rule(), call in a_call(&ALL_PATHS)) {
         let before = call.is_allowed_by(&compile(documents(&rules)));
         let mut more = rules;
-        more.push(Rule { action: "deny", observe: false, ..added });
+        more.push(Rule { action: "deny", observe: false, open: false, ..added });
         prop_assert!(before || !call.is_allowed_by(&compile(documents(&more))));
     }
 
@@ -261,7 +313,8 @@ proptest! {
     fn an_added_allow_rule_locks_nobody_out(rules in rules(), added in rule(), call in a_call(&ALL_PATHS)) {
         let before = call.is_allowed_by(&compile(documents(&rules)));
         let mut more = rules;
-        more.push(Rule { action: "allow", observe: false, ..added });
+        // A policy that says nothing of a default takes away what the others' gave.
+        more.push(Rule { action: "allow", observe: false, open: true, ..added });
         prop_assert!(!before || call.is_allowed_by(&compile(documents(&more))));
     }
 

@@ -17,15 +17,25 @@ pub(super) const MAX_NESTED_LOOPS: usize = 2;
 pub(crate) struct Roots {
     pub(crate) peer: bool,
     pub(crate) subject: bool,
+    pub(crate) intent: bool,
     pub(crate) request: bool,
     pub(crate) destination: bool,
     pub(crate) path: bool,
     pub(crate) time: bool,
 }
 
-const VARIABLES: [&str; 6] = ["peer", "subject", "request", "destination", "path", "time"];
+const VARIABLES: [&str; 7] = [
+    "peer",
+    "subject",
+    "intent",
+    "request",
+    "destination",
+    "path",
+    "time",
+];
 const PEER: &[&str] = &["id", "trustDomain", "namespace", "workload", "address"];
 const SUBJECT: &[&str] = &["issuer", "claims"];
+const INTENT: &[&str] = &["scope", "tctx", "requester"];
 const REQUEST: &[&str] = &["method", "host", "path", "query", "headers"];
 const DESTINATION: &[&str] = &["namespace", "workload", "labels", "port"];
 
@@ -185,6 +195,7 @@ impl<'a> Walk<'a> {
         let root = match name {
             "peer" => &mut self.roots.peer,
             "subject" => &mut self.roots.subject,
+            "intent" => &mut self.roots.intent,
             "request" => &mut self.roots.request,
             "destination" => &mut self.roots.destination,
             "path" => &mut self.roots.path,
@@ -205,6 +216,7 @@ impl<'a> Walk<'a> {
         let known = match name.as_str() {
             "peer" => PEER,
             "subject" => SUBJECT,
+            "intent" => INTENT,
             "request" => REQUEST,
             "destination" => DESTINATION,
             "path" if self.captures.is_empty() => {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::call::{Request, Subject, Workload};
+use crate::call::{Intent, Request, Subject, Workload};
 
 fn errors(source: &str) -> Vec<String> {
     Expression::compile(source, &["id"])
@@ -21,6 +21,12 @@ fn evaluate_with(source: &str, request: Option<Request<'_>>) -> Result<bool, Str
         claims: claims.as_object().unwrap().clone(),
         expires_at: UNIX_EPOCH,
     };
+    let intent = Intent {
+        scope: vec!["orders.create".to_owned()],
+        tctx: json!({"order": {"total": 12}}).as_object().unwrap().clone(),
+        req_wl: "spiffe://shop.example/ns/shop/sa/gateway".to_owned(),
+        expires_at: UNIX_EPOCH,
+    };
     let peer = "spiffe://shop.example/ns/shop/sa/web".parse().unwrap();
     let destination = Workload {
         namespace: "shop".to_owned(),
@@ -31,6 +37,7 @@ fn evaluate_with(source: &str, request: Option<Request<'_>>) -> Result<bool, Str
         peer: Some(&peer),
         source_ip: Some("::ffff:10.0.0.7".parse().unwrap()),
         subject: Some(&subject),
+        intent: Some(&intent),
         request,
         path: request.map(|_| "/orders/7"),
         captures: &[("id", "7")],
@@ -64,6 +71,8 @@ fn every_fact_can_be_asked_for() {
         "peer.trustDomain == 'shop.example' && peer.namespace == 'shop' && peer.workload == 'web'",
         "peer.address == '10.0.0.7'",
         "subject.issuer == 'shop/corp'",
+        "'orders.create' in intent.scope && intent.tctx.order.total < 20",
+        "intent.requester.endsWith('/sa/gateway')",
         "request.headers['x-tenant'] == subject.claims.tenant",
         "request.headers.accept == 'a, b'",
         "'buyer' in subject.claims.groups",

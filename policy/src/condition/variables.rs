@@ -8,7 +8,7 @@ use cel::{Context, Value};
 use chrono::DateTime;
 
 use super::Roots;
-use crate::call::{Request, Subject, Workload};
+use crate::call::{Intent, Request, Subject, Workload};
 use countersign_identity::SpiffeId;
 
 /// What a condition may ask about.
@@ -17,6 +17,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) peer: Option<&'a SpiffeId>,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) subject: Option<&'a Subject>,
+    pub(crate) intent: Option<&'a Intent>,
     pub(crate) request: Option<Request<'a>>,
     /// The reading of the path that the rule was matched with.
     pub(crate) path: Option<&'a str>,
@@ -34,6 +35,9 @@ impl Facts<'_> {
         }
         if roots.subject {
             context.add_variable_from_value("subject", self.subject());
+        }
+        if roots.intent {
+            context.add_variable_from_value("intent", self.intent());
         }
         if roots.request {
             context.add_variable_from_value("request", self.request());
@@ -89,6 +93,22 @@ impl Facts<'_> {
         map([
             ("issuer", subject.issuer.as_str().into()),
             ("claims", map(claims)),
+        ])
+    }
+
+    fn intent(&self) -> Value {
+        let Some(intent) = self.intent else {
+            return Value::Null;
+        };
+        let scope: Vec<Value> = intent.scope.iter().map(|s| s.as_str().into()).collect();
+        let tctx = intent
+            .tctx
+            .iter()
+            .map(|(name, value)| (name.as_str(), json(value)));
+        map([
+            ("scope", scope.into()),
+            ("tctx", map(tctx)),
+            ("requester", intent.req_wl.as_str().into()),
         ])
     }
 

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_identity::TrustDomain;
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, Origin};
+use super::{Metadata, Origin, Target};
 use crate::pattern::{
     Cidr, ClaimValue, HeaderName, HostPattern, Method, Name, PathPattern, SpiffePattern,
-    WorkloadPattern,
+    TrustDomainPattern, WorkloadPattern,
 };
 
 /// Rules about calls to some workloads of a namespace.
@@ -27,20 +26,12 @@ pub struct AccessPolicy {
     pub target: Target,
     /// Whether it is enforced.
     pub mode: Mode,
-    /// At least one. Shared with the compiled policy.
+    /// What follows where no rule decides. Calls are allowed so only if every enforced policy about the workload
+    /// says [`DefaultAction::Allow`].
+    pub default: DefaultAction,
+    /// At least one, unless `default` is given. Shared with the compiled policy.
     #[serde(with = "shared")]
     pub rules: Vec<Arc<Rule>>,
-}
-
-/// The workloads that are called: both parts have to hold; nothing given is every workload of the
-/// policy's namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Target {
-    /// All have to be there.
-    pub labels: BTreeMap<String, String>,
-    /// Service accounts.
-    pub workloads: Vec<Name>,
 }
 
 /// Whether a policy is enforced.
@@ -51,6 +42,16 @@ pub enum Mode {
     Enforce,
     /// Its rules are matched and reported, and decide nothing.
     Observe,
+}
+
+/// What follows where no rule decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DefaultAction {
+    /// The call is denied.
+    Deny,
+    /// The call is allowed, if no other policy about the workload says otherwise.
+    Allow,
 }
 
 /// What follows when a rule matches.
@@ -91,6 +92,8 @@ pub struct Rule {
     pub from: Vec<Source>,
     /// On whose behalf.
     pub subject: Option<SubjectMatch>,
+    /// What for.
+    pub intent: Option<IntentMatch>,
     /// What is called.
     pub to: Vec<Operation>,
     /// What else has to be true.
@@ -111,6 +114,8 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SourceFields {
+    /// The peer has proved no identity.
+    pub anonymous: bool,
     /// The peer's namespace and service account.
     pub workload: Option<WorkloadPattern>,
     /// The peer's namespace.
@@ -118,9 +123,12 @@ pub struct SourceFields {
     /// The peer's SPIFFE ID.
     pub spiffe: Option<SpiffePattern>,
     /// The peer's trust domain.
-    pub trust_domain: Option<TrustDomain>,
+    pub trust_domain: Option<TrustDomainPattern>,
     /// The address that the peer's connection comes from.
     pub cidr: Option<Cidr>,
+    /// The last address of `X-Forwarded-For`, which the peer has added; without one, the address that
+    /// its connection comes from.
+    pub forwarded_for: Option<Cidr>,
 }
 
 /// On whose behalf: one verified token has to have all of it.
@@ -143,6 +151,28 @@ pub struct SubjectMatch {
 /// Dotted path of a claim → accepted values.
 pub type Claims = BTreeMap<String, Vec<ClaimValue>>;
 
+/// What for: the call's verified transaction token has all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntentMatch {
+    /// All have to be held.
+    pub scope: Vec<String>,
+    /// What the token's `tctx` has.
+    pub context: Claims,
+    /// Who asked for the token (`req_wl`).
+    pub requester: Option<RequesterPattern>,
+}
+
+/// A workload as a transaction token names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RequesterPattern {
+    /// Of the mesh's own trust domain.
+    Workload(WorkloadPattern),
+    /// By its SPIFFE ID.
+    Spiffe(SpiffePattern),
+}
+
 /// What is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -153,7 +183,7 @@ pub struct Operation {
     pub not: OperationFields,
 }
 
-/// The fields of an [`Operation`]. All but `ports` are facts of HTTP.
+/// The fields of an [`Operation`]. All but `ports` and `sni` are facts of HTTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperationFields {
@@ -169,6 +199,8 @@ pub struct OperationFields {
     pub grpc: Vec<GrpcMethod>,
     /// Name of a header → accepted values. All headers have to be there.
     pub headers: BTreeMap<HeaderName, Vec<String>>,
+    /// Names that the client of an opaque TLS connection asks for (RFC 6066 §3).
+    pub sni: Vec<HostPattern>,
 }
 
 impl OperationFields {
@@ -182,6 +214,7 @@ impl OperationFields {
             paths,
             grpc,
             headers,
+            sni: _,
         } = self;
         !(methods.is_empty()
             && hosts.is_empty()

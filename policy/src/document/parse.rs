@@ -1,8 +1,11 @@
 //! From files to documents.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Document, Metadata, Origin, read_access_policy, read_token_issuer};
+use super::{
+    Document, Metadata, Origin, egress_policy, mesh_mode, read_access_policy, read_token_issuer,
+    transaction_policy, trust_domain,
+};
 use crate::yaml::{Fields, Report, Value, closest, read_documents};
 use crate::{Diagnostic, Diagnostics};
 
@@ -11,10 +14,10 @@ pub const API_VERSION: &str = "countersign.dev/v1";
 
 const GROUP: &str = "countersign.dev/";
 
-/// The kinds of this version.
-const KINDS: [&str; 2] = ["AccessPolicy", "TokenIssuer"];
-/// Kinds that the language has, and this version does not enforce.
-const LATER_KINDS: [&str; 4] = [
+/// The kinds of the language.
+const KINDS: [&str; 6] = [
+    "AccessPolicy",
+    "TokenIssuer",
     "MeshMode",
     "EgressPolicy",
     "TrustDomain",
@@ -54,9 +57,12 @@ fn document(value: Value<'_>) -> Option<Document> {
     match value.peek("kind") {
         Some("AccessPolicy") => read_access_policy::read(value).map(Document::AccessPolicy),
         Some("TokenIssuer") => read_token_issuer::read(value).map(Document::TokenIssuer),
-        Some(kind) if LATER_KINDS.contains(&kind) => value.mistake(format!(
-            "the kind `{kind}` is not supported by this version"
-        )),
+        Some("MeshMode") => mesh_mode::read(value).map(Document::MeshMode),
+        Some("EgressPolicy") => egress_policy::read(value).map(Document::EgressPolicy),
+        Some("TrustDomain") => trust_domain::read(value).map(Document::TrustDomain),
+        Some("TransactionPolicy") => {
+            transaction_policy::read(value).map(Document::TransactionPolicy)
+        }
         Some(kind) => {
             let help = match closest(kind, KINDS) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -102,9 +108,8 @@ pub(super) fn header(fields: &mut Fields<'_>) -> Option<Metadata> {
             let name = fields.required("name", |v| v.parsed("a name such as orders"));
             let namespace = fields.required("namespace", |v| v.parsed("a namespace such as shop"));
             // Kubernetes' own; nothing here depends on them.
-            let text = |value: Value<'_>| value.entries("strings", |_, v| v.string_or_empty());
-            let labels = fields.optional("labels", text);
-            let annotations = fields.optional("annotations", text);
+            let labels = fields.optional("labels", text_map);
+            let annotations = fields.optional("annotations", text_map);
             labels?;
             annotations?;
             Some(Metadata {
@@ -113,6 +118,12 @@ pub(super) fn header(fields: &mut Fields<'_>) -> Option<Metadata> {
             })
         })
     })
+}
+
+/// Labels or annotations.
+pub(super) fn text_map(value: Value<'_>) -> Option<BTreeMap<String, String>> {
+    let entries = value.entries("strings", |_, v| v.string_or_empty())?;
+    Some(entries.into_iter().collect())
 }
 
 pub(super) fn origin(value: Value<'_>) -> Origin {

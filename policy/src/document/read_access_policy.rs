@@ -1,11 +1,11 @@
 //! Reads an `AccessPolicy` from YAML.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::access_policy::{AccessPolicy, Action, Condition, Mode, Rule, Target};
+use super::access_policy::{AccessPolicy, Action, Condition, DefaultAction, Mode, Rule};
 use super::parse::{header, origin};
-use super::{read_match, read_match::LATER};
+use super::{Origin, Target, read_match, target};
 use crate::yaml::Value;
 
 /// Kubernetes names that long are nobody's; messages and logs repeat them.
@@ -17,50 +17,59 @@ pub(super) fn read(value: Value<'_>) -> Option<AccessPolicy> {
         let metadata = header(fields);
         let spec = fields.required("spec", |value| {
             value.mapping(|fields| {
-                let target = fields.default("target", Target::default(), target);
+                let target = fields.default("target", Target::default(), target::read);
                 let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
                 let mode = fields.default("mode", Mode::Enforce, |v| v.choice(&modes));
-                let rules = fields.required("rules", rules);
-                Some((target?, mode?, rules?))
+                let defaults = [
+                    ("deny", DefaultAction::Deny),
+                    ("allow", DefaultAction::Allow),
+                ];
+                let default = fields.optional("default", |v| v.choice(&defaults));
+                // A policy that says what follows without a rule needs none.
+                let rules = if fields.has("default") {
+                    fields.default("rules", Vec::new(), rules)
+                } else {
+                    fields.required("rules", rules)
+                };
+                Some((
+                    target?,
+                    mode?,
+                    default?.unwrap_or(DefaultAction::Deny),
+                    rules?,
+                ))
             })
         });
-        let (metadata, (target, mode, rules)) = (metadata?, spec?);
+        let (metadata, (target, mode, default, rules)) = (metadata?, spec?);
         Some(AccessPolicy {
             metadata,
             origin: place,
             target,
             mode,
+            default,
             rules,
         })
     })
 }
 
-fn target(value: Value<'_>) -> Option<Target> {
-    value.mapping(|fields| {
-        let labels = fields.optional("labels", |v| v.entries("strings", |_, v| v.string_or_empty()));
-        let workloads = fields.default("workloads", Vec::new(), |value| {
-            value.non_empty_list("service accounts", |v| v.parsed("a service account such as orders"))
-        });
-        let (labels, workloads) = (labels?, workloads?);
-        if labels.is_none() && workloads.is_empty() {
-            return value.mistake(
-                "expected `labels` or `workloads`: leave `target` out to mean every workload of the namespace",
-            );
-        }
-        let labels: BTreeMap<_, _> = labels.unwrap_or_default().into_iter().collect();
-        Some(Target { labels, workloads })
-    })
+fn rules(value: Value<'_>) -> Option<Vec<Arc<Rule>>> {
+    let rules = named_list(value, rule, |rule| (&rule.name, &rule.origin))?;
+    Some(rules.into_iter().map(Arc::new).collect())
 }
 
-fn rules(value: Value<'_>) -> Option<Vec<Arc<Rule>>> {
+/// The rules of a policy, whose names are unique in it.
+pub(super) fn named_list<'a, T>(
+    value: Value<'a>,
+    mut read: impl FnMut(Value<'a>) -> Option<T>,
+    named: impl Fn(&T) -> (&str, &Origin),
+) -> Option<Vec<T>> {
     let mut lines = HashMap::new();
     value.non_empty_list("rules", |value| {
-        let rule = rule(value)?;
-        match lines.insert(rule.name.clone(), rule.origin.line) {
-            None => Some(Arc::new(rule)),
+        let rule = read(value)?;
+        let (name, origin) = named(&rule);
+        match lines.insert(name.to_owned(), origin.line) {
+            None => Some(rule),
             Some(line) => value.mistake(format!(
-                "the rule {:?} has the name of the one on line {line}: names are unique in a policy",
-                rule.name
+                "the rule {name:?} has the name of the one on line {line}: names are unique in a policy",
             )),
         }
     })
@@ -69,36 +78,41 @@ fn rules(value: Value<'_>) -> Option<Vec<Arc<Rule>>> {
 fn rule(value: Value<'_>) -> Option<Rule> {
     value.mapping(|fields| {
         let name = fields.required("name", rule_name);
-        let actions = [Action::Allow, Action::Deny, Action::Audit].map(|a| (a.as_str(), a));
-        let action = fields.required("action", |v| v.choice(&actions));
+        let action = fields.required("action", action);
         let from = fields.default("from", Vec::new(), |value| {
             value.non_empty_list("callers", read_match::source)
         });
         let subject = fields.optional("subject", read_match::subject);
-        let intent = fields.refused("intent", LATER);
+        let intent = fields.optional("intent", read_match::intent);
         let to = fields.default("to", Vec::new(), |value| {
             value.non_empty_list("operations", read_match::operation)
         });
-        let when = fields.optional("when", |value| {
-            Some(Condition {
-                expression: value.string()?,
-                origin: origin(value),
-            })
-        });
-        intent?;
+        let when = fields.optional("when", condition);
         Some(Rule {
             name: name?,
             origin: origin(value),
             action: action?,
             from: from?,
             subject: subject?,
+            intent: intent?,
             to: to?,
             when: when?,
         })
     })
 }
 
-fn rule_name(value: Value<'_>) -> Option<String> {
+pub(super) fn action(value: Value<'_>) -> Option<Action> {
+    value.choice(&[Action::Allow, Action::Deny, Action::Audit].map(|a| (a.as_str(), a)))
+}
+
+pub(super) fn condition(value: Value<'_>) -> Option<Condition> {
+    Some(Condition {
+        expression: value.string()?,
+        origin: origin(value),
+    })
+}
+
+pub(super) fn rule_name(value: Value<'_>) -> Option<String> {
     let name = value.string()?;
     if name.chars().count() > MAX_RULE_NAME {
         return value.mistake(format!("the name has more than {MAX_RULE_NAME} characters"));

@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::access_policy::{
-    Claims, GrpcMethod, Operation, OperationFields, Source, SourceFields, SubjectMatch,
+    Claims, GrpcMethod, IntentMatch, Operation, OperationFields, RequesterPattern, Source,
+    SourceFields, SubjectMatch,
 };
 use super::parse::origin;
 use crate::pattern::{ClaimValue, HeaderName};
 use crate::yaml::{Fields, Value};
 
-/// Why a field that the language has is refused.
-pub(super) const LATER: &str = "is not supported by this version";
-
 pub(super) fn source(value: Value<'_>) -> Option<Source> {
     value.mapping(|fields| {
         let is = source_fields(fields);
-        let anonymous = fields.refused("anonymous", LATER);
         let not = fields.default("not", SourceFields::default(), |value| {
             value.mapping(|fields| {
                 let not = source_fields(fields)?;
@@ -23,8 +20,8 @@ pub(super) fn source(value: Value<'_>) -> Option<Source> {
                 Some(not)
             })
         });
-        anonymous?;
         let source = Source { is: is?, not: not? };
+        refuse_named_strangers(value, &source.is);
         let empty = SourceFields::default();
         something(value, source.is != empty || source.not != empty)?;
         Some(source)
@@ -32,6 +29,13 @@ pub(super) fn source(value: Value<'_>) -> Option<Source> {
 }
 
 fn source_fields(fields: &mut Fields<'_>) -> Option<SourceFields> {
+    let anonymous = fields.default("anonymous", false, |value| {
+        // `false` could be read as "anybody" or as "anybody but": `not: {anonymous: true}` says the second.
+        match value.bool()? {
+            true => Some(true),
+            false => value.mistake("expected `true`: leave the field out, or put it under `not`"),
+        }
+    });
     let workload = fields.optional("workload", |v| {
         v.parsed("a workload as namespace/service-account, such as shop/web")
     });
@@ -40,18 +44,39 @@ fn source_fields(fields: &mut Fields<'_>) -> Option<SourceFields> {
         v.parsed("a SPIFFE ID, exact or ending in /**, such as spiffe://shop.example/ns/shop/**")
     });
     let trust_domain = fields.optional("trustDomain", |v| {
-        v.parsed("a trust domain such as shop.example")
+        v.parsed("a trust domain such as shop.example, or \"*\" for any")
     });
-    let cidr = fields.optional("cidr", |v| {
-        v.parsed("an IP address or range such as 10.0.0.0/8")
-    });
-    Some(SourceFields {
+    let range = |v: Value<'_>| v.parsed("an IP address or range such as 10.0.0.0/8");
+    let cidr = fields.optional("cidr", range);
+    let forwarded_for = fields.optional("forwardedFor", range);
+    let fields = SourceFields {
+        anonymous: anonymous?,
         workload: workload?,
         namespace: namespace?,
         spiffe: spiffe?,
         trust_domain: trust_domain?,
         cidr: cidr?,
-    })
+        forwarded_for: forwarded_for?,
+    };
+    Some(fields)
+}
+
+/// Nobody has proved no identity and is named by it.
+fn refuse_named_strangers(value: Value<'_>, fields: &SourceFields) {
+    let SourceFields {
+        anonymous,
+        workload,
+        namespace,
+        spiffe,
+        trust_domain,
+        cidr: _,
+        forwarded_for: _,
+    } = fields;
+    let named =
+        workload.is_some() || namespace.is_some() || spiffe.is_some() || trust_domain.is_some();
+    if *anonymous && named {
+        value.note("`anonymous` is a caller without an identity: it cannot stand beside `workload`, `namespace`, `spiffe` or `trustDomain`; write two entries");
+    }
 }
 
 /// An entry that demands nothing would match everything, which nobody means by it.
@@ -81,6 +106,44 @@ pub(super) fn subject(value: Value<'_>) -> Option<SubjectMatch> {
             not_claims: not_claims?,
         })
     })
+}
+
+pub(super) fn intent(value: Value<'_>) -> Option<IntentMatch> {
+    value.mapping(|fields| {
+        let scope = fields.default("scope", Vec::new(), |value| {
+            value.non_empty_list("scopes", scope)
+        });
+        let context = fields.default("context", Claims::new(), claims);
+        let requester = fields.optional("requester", requester);
+        Some(IntentMatch {
+            scope: scope?,
+            context: context?,
+            requester: requester?,
+        })
+    })
+}
+
+/// RFC 6749 §3.3.
+pub(super) fn scope(value: Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let allowed = |c: char| matches!(c, '!' | '#'..='[' | ']'..='~');
+    match text.chars().find(|&c| !allowed(c)) {
+        None => Some(text.to_owned()),
+        Some(c) => value.mistake(format!(
+            "expected a scope such as orders.create, got {text:?}: {c:?} is not allowed in one"
+        )),
+    }
+}
+
+fn requester(value: Value<'_>) -> Option<RequesterPattern> {
+    if value.text()?.starts_with("spiffe:") {
+        return value
+            .parsed("a SPIFFE ID, exact or ending in /**")
+            .map(RequesterPattern::Spiffe);
+    }
+    value
+        .parsed("a workload as namespace/service-account, such as shop/gateway, or a SPIFFE ID")
+        .map(RequesterPattern::Workload)
 }
 
 fn claims(value: Value<'_>) -> Option<Claims> {
@@ -150,17 +213,20 @@ fn operation_fields(fields: &mut Fields<'_>) -> Option<OperationFields> {
         value.non_empty_list("gRPC methods", grpc_method)
     });
     let headers = fields.default("headers", BTreeMap::new(), headers);
-    let sni = fields.refused("sni", LATER);
-    let read = OperationFields {
+    let sni = fields.default("sni", Vec::new(), |value| {
+        value.non_empty_list("server names", |v| {
+            v.parsed("a server name such as orders.shop or *.example.com")
+        })
+    });
+    Some(OperationFields {
         ports: ports?,
         methods: methods?,
         hosts: hosts?,
         paths: paths?,
         grpc: grpc?,
         headers: headers?,
-    };
-    sni?;
-    Some(read)
+        sni: sni?,
+    })
 }
 
 fn grpc_method(value: Value<'_>) -> Option<GrpcMethod> {

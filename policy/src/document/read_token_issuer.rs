@@ -6,6 +6,7 @@ use countersign_identity::jwt::{Algorithm, KeySet};
 
 use super::parse::{header, origin};
 use super::token_issuer::{KeySource, TokenIssuer, TokenLocation};
+use super::{Target, target};
 use crate::yaml::{Fields, Value};
 
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -20,6 +21,7 @@ pub(super) fn read(value: Value<'_>) -> Option<TokenIssuer> {
         Some(TokenIssuer {
             metadata,
             origin: origin(value),
+            target: spec.target,
             issuer: spec.issuer,
             audiences: spec.audiences,
             algorithms: spec.algorithms,
@@ -32,6 +34,7 @@ pub(super) fn read(value: Value<'_>) -> Option<TokenIssuer> {
 }
 
 struct Spec {
+    target: Target,
     issuer: String,
     audiences: Vec<String>,
     algorithms: Vec<Algorithm>,
@@ -42,6 +45,7 @@ struct Spec {
 }
 
 fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
+    let target = fields.default("target", Target::default(), target::read);
     let issuer = fields.required("issuer", Value::string);
     let audiences = fields.required("audiences", |v| {
         v.non_empty_list("audiences", Value::string)
@@ -58,6 +62,7 @@ fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
     let leeway = fields.default("leeway", DEFAULT_LEEWAY, leeway);
     let forward = fields.default("forward", true, Value::bool);
     Some(Spec {
+        target: target?,
         issuer: issuer?,
         audiences: audiences?,
         algorithms: algorithms?,

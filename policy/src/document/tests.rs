@@ -31,6 +31,59 @@ spec:
     when: 'path.id == "1"'
 "#;
 
+/// One of each other kind, with every field.
+const OTHERS: &str = r#"
+apiVersion: countersign.dev/v1
+kind: AccessPolicy
+metadata: {name: more, namespace: shop}
+spec:
+  default: allow
+  rules:
+  - name: everything else
+    action: deny
+    from: [{anonymous: true, forwardedFor: 10.0.0.0/8}, {trustDomain: "*", not: {anonymous: true}}]
+    intent: {scope: [orders.create, orders.read], context: {order.tenant: [acme, 7]}, requester: shop/gateway}
+    to: [{sni: ["*.orders.shop"], not: {sni: [x.orders.shop]}}]
+  - {name: by id, action: audit, intent: {requester: "spiffe://shop.example/ns/shop/**"}}
+---
+apiVersion: countersign.dev/v1
+kind: MeshMode
+metadata: {name: shop, namespace: shop}
+spec: {target: {workloads: [orders]}, mode: permissive, ports: {'8080': strict}, ambiguousPaths: accept}
+---
+apiVersion: countersign.dev/v1
+kind: EgressPolicy
+metadata: {name: mail, namespace: shop}
+spec:
+  target: {labels: {app: orders}}
+  rules:
+  - {name: provider, action: allow, to: [{hosts: ["*.mail.example"], ports: [443, 587]}, {cidrs: [192.0.2.0/24]}]}
+  - {name: nothing else, action: deny}
+---
+apiVersion: countersign.dev/v1
+kind: TrustDomain
+metadata: {name: partner, namespace: countersign-system}
+spec: {trustDomain: partner.example, bundleEndpoint: {url: "https://partner.example/bundle", profile: https_web}}
+---
+apiVersion: countersign.dev/v1
+kind: TrustDomain
+metadata: {name: other, namespace: countersign-system}
+spec: {trustDomain: other.example, bundleEndpoint: {url: "https://other.example:8443", profile: https_spiffe, spiffeId: "spiffe://other.example/bundle"}}
+---
+apiVersion: countersign.dev/v1
+kind: TransactionPolicy
+metadata: {name: gateway, namespace: shop}
+spec:
+  target: {workloads: [gateway]}
+  rules:
+  - name: an order is created
+    scope: [orders.create]
+    subject: {claims: {groups: buyer}}
+    to: [{methods: [POST], paths: ["/tenants/{tenant}/orders"]}]
+    context: {order.tenant: path.tenant, buyer: subject.claims.sub}
+    lifetime: 15s
+"#;
+
 const CORP: &str = r#"
 apiVersion: countersign.dev/v1
 kind: TokenIssuer
@@ -73,7 +126,9 @@ fn a_policy_is_read_with_its_places() {
 
 #[test]
 fn json_is_read_back_as_it_was_and_no_unknown_field_is() {
-    let documents = parse([("p.yaml".to_owned(), format!("{ORDERS}---{CORP}"))]).unwrap();
+    let text = format!("{ORDERS}---{CORP}---{OTHERS}");
+    let documents = parse([("p.yaml".to_owned(), text)]).unwrap();
+    assert_eq!(documents.len(), 8);
     for document in documents {
         let json = serde_json::to_value(&document).unwrap();
         assert_eq!(
@@ -110,7 +165,7 @@ spec:
     to: [{prots: [8080], methods: [post], paths: [orders, "/a/**/b"], ports: 8080}]
   - name: one
     action: allow
-    intent: {scope: [x]}
+    intent: {scope: ["x y"]}
   - action: deny
     from: []
     subject: {claims: {level: 1.5}}
@@ -147,14 +202,14 @@ p.yaml:5:11: expected `labels` or `workloads`: leave `target` out to mean every 
 p.yaml:6:3: unknown field `mod`, did you mean `mode`?
 p.yaml:9:13: unknown word "alow", did you mean `allow`?
 p.yaml:10:23: expected a workload as namespace/service-account, such as shop/web, got "checkout": there is no `/` between namespace and service account
-p.yaml:10:52: the field `anonymous` is not supported by this version
+p.yaml:10:34: `anonymous` is a caller without an identity: it cannot stand beside `workload`, `namespace`, `spiffe` or `trustDomain`; write two entries
 p.yaml:10:70: expected at least one field, got an empty mapping
-p.yaml:11:11: unknown field `prots`, expected `hosts`, `grpc`, `headers` or `not`
+p.yaml:11:11: unknown field `prots`, expected `hosts`, `grpc`, `headers`, `sni` or `not`
 p.yaml:11:36: expected a method such as GET, got "post": methods are written in upper case: POST
 p.yaml:11:51: expected a path such as /orders/{id}/items/**, got "orders": a path starts with `/`
 p.yaml:11:59: expected a path such as /orders/{id}/items/**, got "/a/**/b": `**` may only be the last segment
 p.yaml:11:78: expected a list of ports, got the number 8080
-p.yaml:14:5: the field `intent` is not supported by this version
+p.yaml:14:22: expected a scope such as orders.create, got "x y": ' ' is not allowed in one
 p.yaml:15:5: missing field `name`
 p.yaml:16:11: expected at least one of the callers, got an empty list: leave the field out or fill it
 p.yaml:17:31: expected a string, a whole number or a boolean, got the number 1.5
@@ -165,7 +220,8 @@ p.yaml:27:69: expected a JSON Web Key Set: KEYSET
 p.yaml:27:89: expected a URL such as https://login.example.com/jwks, got "ftp://x"
 p.yaml:27:108: expected whole seconds, at most 5m, got "10m"
 p.yaml:27:120: missing field `header`
-p.yaml:29:1: the kind `MeshMode` is not supported by this version
+p.yaml:29:1: missing field `metadata`
+p.yaml:29:1: missing field `spec`
 p.yaml:32:1: unknown version "countersign.dev/v2", expected countersign.dev/v1
 p.yaml:35:1: unknown kind "AcessPolicy", did you mean `AccessPolicy`?
 p.yaml:42:1: missing field `apiVersion`, expected countersign.dev/v1
@@ -176,6 +232,66 @@ p.yaml:44:1: expected a document with `apiVersion` and `kind`, got a list"#;
     assert_eq!(
         errors(text),
         expected.replace("KEYSET", &key_set.to_string())
+    );
+}
+
+#[test]
+fn every_mistake_of_the_other_kinds_is_told() {
+    let text = r#"apiVersion: countersign.dev/v1
+kind: MeshMode
+metadata: {name: a, namespace: shop}
+spec: {mode: strikt, ports: {http: strict, '0': strict, '80': none}, target: {labels: {}}}
+---
+apiVersion: countersign.dev/v1
+kind: MeshMode
+metadata: {name: b, namespace: shop}
+spec: {target: {workloads: [orders]}}
+---
+apiVersion: countersign.dev/v1
+kind: EgressPolicy
+metadata: {name: a, namespace: shop}
+spec: {rules: [{name: x, action: allow, to: [{}, {hosts: ["a:1"], cidrs: [10.0.0.1/8]}]}]}
+---
+apiVersion: countersign.dev/v1
+kind: TrustDomain
+metadata: {name: a, namespace: shop}
+spec: {trustDomain: "*", bundleEndpoint: {url: "http://x", profile: https_spiffe}}
+---
+apiVersion: countersign.dev/v1
+kind: TransactionPolicy
+metadata: {name: a, namespace: shop}
+spec: {rules: [{name: x, scope: [], lifetime: 10m, context: {a: 1}}, {name: x, scope: [a]}, {name: x, scope: [b]}]}
+---
+apiVersion: countersign.dev/v1
+kind: AccessPolicy
+metadata: {name: a, namespace: shop}
+spec: {rules: [{name: x, action: allow, from: [{anonymous: false}], to: [{sni: [a/b]}], intent: {requester: gateway}}], default: open}
+"#;
+    let expected = r#"p.yaml:4:14: unknown word "strikt", did you mean `strict`?
+p.yaml:4:36: expected a port from 1 to 65535 as key, got "http"
+p.yaml:4:49: expected a port from 1 to 65535 as key, got "0"
+p.yaml:4:63: unknown word "none", expected `strict` or `permissive`
+p.yaml:4:78: expected `labels` or `workloads`: leave `target` out to mean every workload of the namespace
+p.yaml:9:7: expected `mode`, `ports` or `ambiguousPaths`
+p.yaml:14:46: expected at least one field, got an empty mapping
+p.yaml:14:59: expected a host such as api.example.com or *.example.com, got "a:1": a host is written without a port: use `ports`
+p.yaml:14:75: expected an IP address or range such as 10.0.0.0/8, got "10.0.0.1/8": the address has bits behind its prefix; the range that it is in is 10.0.0.0/8
+p.yaml:16:1: a TrustDomain concerns the whole mesh: expected the namespace countersign-system, got shop
+p.yaml:19:21: expected a trust domain such as partner.example, got "*": TRUSTDOMAIN
+p.yaml:19:42: missing field `spiffeId`: the profile https_spiffe expects one
+p.yaml:19:48: expected a URL such as https://partner.example/bundle, got "http://x"
+p.yaml:24:33: expected at least one of the scopes, got an empty list: leave the field out or fill it
+p.yaml:24:47: expected whole seconds, from 15s to 5m, got "10m"
+p.yaml:24:65: expected a string, got the number 1: put it in quotes
+p.yaml:24:93: the rule "x" has the name of the one on line 24: names are unique in a policy
+p.yaml:29:60: expected `true`: leave the field out, or put it under `not`
+p.yaml:29:81: expected a server name such as orders.shop or *.example.com, got "a/b": it is not a host name
+p.yaml:29:109: expected a workload as namespace/service-account, such as shop/gateway, or a SPIFFE ID, got "gateway": there is no `/` between namespace and service account
+p.yaml:29:130: unknown word "open", expected `deny` or `allow`"#;
+    let any = countersign_identity::TrustDomain::parse("*").unwrap_err();
+    assert_eq!(
+        errors(text),
+        expected.replace("TRUSTDOMAIN", &any.to_string())
     );
 }
 

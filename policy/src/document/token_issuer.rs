@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_identity::jwt::Algorithm;
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, Origin};
+use super::{Metadata, Origin, Target, seconds};
 use crate::pattern::HeaderName;
 
 /// An issuer of JSON Web Tokens, and where a request carries them. It concerns the workloads of its
@@ -17,9 +17,12 @@ pub struct TokenIssuer {
     pub metadata: Metadata,
     /// Where the document starts.
     pub origin: Origin,
+    /// Whose calls may carry its tokens.
+    pub target: Target,
     /// The claim `iss`, exactly (RFC 7519 §4.1.1).
     pub issuer: String,
-    /// A token has to be for one of these (RFC 7519 §4.1.3). At least one.
+    /// A token has to be for one of these (RFC 7519 §4.1.3); none is any audience, which only documents of Istio
+    /// say.
     pub audiences: Vec<String>,
     /// The signature algorithms that are accepted. At least one.
     pub algorithms: Vec<Algorithm>,
@@ -54,18 +57,4 @@ pub struct TokenLocation {
     pub header: HeaderName,
     /// What stands before the token in the header's value; may be empty.
     pub prefix: String,
-}
-
-mod seconds {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(value.as_secs())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_secs)
-    }
 }

@@ -14,8 +14,12 @@ pub(crate) struct Rule {
     /// Whether its document is in the root namespace.
     pub(crate) root: bool,
     pub(crate) from: Vec<Source>,
+    /// Whether its document says `default: allow`.
+    pub(crate) open: bool,
     /// `subject: {claims: {tenant: …}}`, and the issuer where it is to be seen.
     pub(crate) tenant: Option<&'static str>,
+    /// `intent: {scope: [ … ]}`.
+    pub(crate) scope: Option<&'static str>,
     pub(crate) to: Vec<Operation>,
     pub(crate) condition: Option<&'static str>,
 }
@@ -33,6 +37,8 @@ pub(crate) struct SourceFields {
     pub(crate) spiffe: Option<&'static str>,
     pub(crate) trust_domain: Option<&'static str>,
     pub(crate) cidr: Option<&'static str>,
+    pub(crate) forwarded_for: Option<&'static str>,
+    pub(crate) anonymous: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +55,7 @@ pub(crate) struct Fields {
     pub(crate) paths: Vec<&'static str>,
     /// `headers: {x-tenant: …}`.
     pub(crate) tenants: Vec<&'static str>,
+    pub(crate) sni: Vec<&'static str>,
 }
 
 #[derive(Debug)]
@@ -102,7 +109,14 @@ impl Answer {
     }
 }
 
-pub(crate) fn decide(rules: &[Rule], call: &TestCall) -> Expected {
+pub(crate) fn decide(rules: &[Rule], permissive: bool, call: &TestCall) -> Expected {
+    if call.peer.is_none() && !permissive {
+        return Expected {
+            allowed: false,
+            deciding: Vec::new(),
+            observed: Vec::new(),
+        };
+    }
     let name = |at: usize| format!("rule {at}");
     let matching = |action: &str, observed: bool| -> Vec<String> {
         let rules = rules.iter().enumerate();
@@ -119,7 +133,9 @@ pub(crate) fn decide(rules: &[Rule], call: &TestCall) -> Expected {
             .collect()
     };
     let (denying, allowing) = (matching("deny", false), matching("allow", false));
-    let allowed = denying.is_empty() && !allowing.is_empty();
+    let mut enforced = rules.iter().filter(|rule| !rule.observe).peekable();
+    let open = enforced.peek().is_some() && enforced.all(|rule| rule.open);
+    let allowed = denying.is_empty() && (open || !allowing.is_empty());
     let deciding = if denying.is_empty() {
         allowing
     } else {
@@ -143,7 +159,12 @@ impl Rule {
         };
         let to = Answer::any(self.to.iter().map(|to| to.answer(call)));
         let to = if self.to.is_empty() { Yes } else { to };
-        let structured = Answer::all([from, to]);
+        let has_scope = |wanted: &str| {
+            let intent = call.intent.as_ref();
+            intent.is_some_and(|intent| intent.scope.iter().any(|held| held == wanted))
+        };
+        let intent = self.scope.map_or(Yes, |wanted| yes_if(has_scope(wanted)));
+        let structured = Answer::all([from, to, intent]);
         let tenants: Vec<Option<&str>> = call
             .subjects
             .iter()
@@ -185,7 +206,8 @@ impl Rule {
     /// Identities have to be proved, and those of other trust domains named.
     fn may_be_let_in(&self, call: &TestCall) -> Answer {
         let Some(peer) = &call.peer else {
-            return No;
+            let stranger = |source: &Source| yes_if(source.is.anonymous).and(source.answer(call));
+            return Answer::any(self.from.iter().map(stranger));
         };
         let local = peer.trust_domain().as_str() == "shop.example";
         let named = |source: &Source| {
@@ -202,8 +224,9 @@ impl Rule {
             "shop"
         };
         let mode = if self.observe { "observe" } else { "enforce" };
+        let default = if self.open { "allow" } else { "deny" };
         let mut yaml = format!(
-            "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: p{at}, namespace: {namespace}}}\nspec:\n  mode: {mode}\n  rules:\n  - name: rule {at}\n    action: {}\n",
+            "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: p{at}, namespace: {namespace}}}\nspec:\n  mode: {mode}\n  default: {default}\n  rules:\n  - name: rule {at}\n    action: {}\n",
             self.action
         );
         let list = |items: Vec<String>| format!("[{}]", items.join(", "));
@@ -217,6 +240,9 @@ impl Rule {
             // The issuer corp is of the namespace shop: the root namespace does not see it.
             let issuer = if self.root { "" } else { "issuer: corp, " };
             yaml += &format!("    subject: {{{issuer}claims: {{tenant: {tenant}}}}}\n");
+        }
+        if let Some(scope) = self.scope {
+            yaml += &format!("    intent: {{scope: [{scope}]}}\n");
         }
         if !self.to.is_empty() {
             yaml += &format!(
@@ -258,6 +284,13 @@ impl Source {
 impl SourceFields {
     fn answers(&self, domain: &str, call: &TestCall) -> Vec<Answer> {
         let peer = call.peer.as_ref().map_or("", SpiffeId::as_str);
+        let domain = match domain {
+            "*" => call
+                .peer
+                .as_ref()
+                .map_or("", |peer| peer.trust_domain().as_str()),
+            domain => domain,
+        };
         let in_domain = peer
             .strip_prefix(&format!("spiffe://{domain}/ns/"))
             .unwrap_or("");
@@ -278,16 +311,34 @@ impl SourceFields {
                 None => peer == spiffe,
             }));
         }
+        if self.anonymous {
+            answers.push(yes_if(call.peer.is_none()));
+        }
         if let Some(wanted) = self.trust_domain {
             answers.push(yes_if(
-                format!("{peer}/").starts_with(&format!("spiffe://{wanted}/")),
+                wanted == "*" && call.peer.is_some()
+                    || format!("{peer}/").starts_with(&format!("spiffe://{wanted}/")),
             ));
         }
+        let in_range = |range: &str, address: Option<String>| {
+            let first = if range.starts_with("10.") {
+                "10."
+            } else {
+                "192."
+            };
+            address.map_or(Unknown, |address| yes_if(address.starts_with(first)))
+        };
+        let own = call.source_ip.map(|address| address.to_string());
         if let Some(range) = self.cidr {
-            let first = if range.starts_with("10.") { 10 } else { 192 };
-            answers.push(match call.source_ip {
-                None => Unknown,
-                Some(address) => yes_if(address.to_string().starts_with(&format!("{first}."))),
+            answers.push(in_range(range, own.clone()));
+        }
+        if let Some(range) = self.forwarded_for {
+            let request = call.request.as_ref();
+            let list = request.and_then(|request| request.headers.get("X-Forwarded-For"));
+            answers.push(match list.map(String::as_str) {
+                None => in_range(range, own),
+                Some("nonsense") => Unknown,
+                Some(list) => in_range(range, list.split(", ").last().map(str::to_owned)),
             });
         }
         answers
@@ -300,12 +351,17 @@ impl SourceFields {
             ("spiffe", self.spiffe),
             ("trustDomain", self.trust_domain),
             ("cidr", self.cidr),
+            ("forwardedFor", self.forwarded_for),
+            ("anonymous", self.anonymous.then_some("true")),
         ];
         let given = fields
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?)));
         given
-            .map(|(name, value)| format!("{name}: \"{value}\""))
+            .map(|(name, value)| match value {
+                "true" => format!("{name}: {value}"),
+                value => format!("{name}: \"{value}\""),
+            })
             .collect()
     }
 }
@@ -359,6 +415,13 @@ impl Fields {
             let tenant = request.headers.get("X-Tenant").map(String::as_str);
             yes_if(tenant.is_some_and(|tenant| self.tenants.contains(&tenant)))
         });
+        if !self.sni.is_empty() {
+            answers.push(match (&call.request, &call.sni) {
+                (Some(_), _) => No,
+                (None, None) => Unknown,
+                (None, Some(name)) => yes_if(self.sni.contains(&name.as_str())),
+            });
+        }
         answers
     }
 
@@ -380,6 +443,7 @@ impl Fields {
                 "headers",
                 quoted(&self.tenants).map(|tenants| format!("{{X-TENANT: {tenants}}}")),
             ),
+            ("sni", quoted(&self.sni)),
         ];
         let given = fields
             .into_iter()

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use countersign_identity::{SpiffeId, TrustDomain};
 use countersign_policy::{
-    Call, Decision, Policy, Request, Subject, Workload, WorkloadPolicy, document,
+    Call, Decision, Intent, Policy, Request, Subject, Workload, WorkloadPolicy, document,
 };
 
 /// The mesh's trust domain.
@@ -67,8 +67,10 @@ pub(crate) struct TestCall {
     pub(crate) peer: Option<SpiffeId>,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) port: u16,
+    pub(crate) sni: Option<String>,
     pub(crate) request: Option<TestRequest>,
     pub(crate) subjects: Vec<Arc<Subject>>,
+    pub(crate) intent: Option<Intent>,
     pub(crate) time: SystemTime,
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn call() -> TestCall {
         peer: Some("spiffe://shop.example/ns/shop/sa/web".parse().unwrap()),
         source_ip: Some([10, 0, 0, 7].into()),
         port: 8080,
+        sni: None,
         request: Some(TestRequest {
             method: "POST".to_owned(),
             host: "orders.shop:8080".to_owned(),
@@ -93,6 +96,7 @@ pub(crate) fn call() -> TestCall {
             headers: BTreeMap::new(),
         }),
         subjects: Vec::new(),
+        intent: None,
         time: now(),
     }
 }
@@ -106,6 +110,23 @@ pub(crate) fn token(claims: serde_json::Value) -> Arc<Subject> {
         claims,
         expires_at: now() + Duration::from_secs(60),
     })
+}
+
+/// A transaction token that shop/web asked for.
+pub(crate) fn intent(scope: &[&str], tctx: serde_json::Value) -> Intent {
+    Intent {
+        scope: scope.iter().map(|&scope| scope.to_owned()).collect(),
+        tctx: tctx.as_object().unwrap().clone(),
+        req_wl: "spiffe://shop.example/ns/shop/sa/web".to_owned(),
+        expires_at: now() + Duration::from_secs(15),
+    }
+}
+
+/// A MeshMode of the namespace shop, as YAML.
+pub(crate) fn mesh_mode(spec: &str) -> String {
+    format!(
+        "---\napiVersion: countersign.dev/v1\nkind: MeshMode\nmetadata: {{name: shop, namespace: shop}}\nspec: {{{spec}}}\n"
+    )
 }
 
 impl TestCall {
@@ -151,6 +172,16 @@ impl TestCall {
         self
     }
 
+    pub(crate) fn asking_for(mut self, sni: &str) -> Self {
+        self.sni = Some(sni.to_owned());
+        self.opaque()
+    }
+
+    pub(crate) fn meant_for(mut self, intent: Intent) -> Self {
+        self.intent = Some(intent);
+        self
+    }
+
     pub(crate) fn with(mut self, subject: Arc<Subject>) -> Self {
         self.subjects.push(subject);
         self
@@ -169,6 +200,7 @@ impl TestCall {
             peer: self.peer.as_ref(),
             source_ip: self.source_ip,
             port: self.port,
+            sni: self.sni.as_deref(),
             request: self.request.as_ref().map(|request| Request {
                 method: &request.method,
                 host: &request.host,
@@ -176,6 +208,7 @@ impl TestCall {
                 headers: &request.headers,
             }),
             subjects: &self.subjects,
+            intent: self.intent.as_ref(),
             time: self.time,
         }
     }

@@ -172,8 +172,12 @@ impl Judge {
             peer: Some(evidence.caller.peer().id()),
             source_ip: Some(evidence.caller.source().ip()),
             port: evidence.target.port,
+            // Server names of opaque connections are not read yet, transaction tokens not verified: rules that ask
+            // for them do not allow.
+            sni: None,
             request: evidence.request,
             subjects: &verified.subjects,
+            intent: None,
             time: evidence.now,
         });
         Ok((decision, verified))

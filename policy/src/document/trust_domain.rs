@@ -1,0 +1,109 @@
+//! `TrustDomain`: another trust domain whose workloads are believed to be who they say.
+
+use countersign_identity::SpiffeId;
+use serde::{Deserialize, Serialize};
+
+use super::parse::{header, origin};
+use super::{Metadata, Origin};
+use crate::yaml::Value;
+
+/// A foreign trust domain, and where its bundle is (SPIFFE Federation). It concerns the whole mesh, and stands in the
+/// root namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustDomainDocument {
+    /// Name and namespace.
+    pub metadata: Metadata,
+    /// Where the document starts.
+    pub origin: Origin,
+    /// The foreign trust domain.
+    pub trust_domain: countersign_identity::TrustDomain,
+    /// Where its bundle is.
+    pub bundle_endpoint: BundleEndpoint,
+}
+
+/// A SPIFFE bundle endpoint (SPIFFE Federation §5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BundleEndpoint {
+    /// `https://…`
+    pub url: String,
+    /// How the endpoint proves that it is the right one.
+    pub profile: EndpointProfile,
+}
+
+/// How a bundle endpoint authenticates (SPIFFE Federation §5.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EndpointProfile {
+    /// By a certificate of the web's public key infrastructure.
+    HttpsWeb,
+    /// By an X.509-SVID with this SPIFFE ID.
+    HttpsSpiffe(SpiffeId),
+}
+
+pub(super) fn read(value: Value<'_>) -> Option<TrustDomainDocument> {
+    let place = origin(value);
+    value.mapping(|fields| {
+        let metadata = header(fields);
+        if let Some(metadata) = &metadata
+            && metadata.namespace.as_str() != countersign_identity::spiffe::system::NAMESPACE
+        {
+            value.note(format!(
+                "a TrustDomain concerns the whole mesh: expected the namespace {}, got {}",
+                countersign_identity::spiffe::system::NAMESPACE,
+                metadata.namespace
+            ));
+        }
+        let spec = fields.required("spec", |value| {
+            value.mapping(|fields| {
+                let trust_domain = fields.required("trustDomain", |v| {
+                    v.parsed("a trust domain such as partner.example")
+                });
+                let endpoint = fields.required("bundleEndpoint", endpoint);
+                Some((trust_domain?, endpoint?))
+            })
+        });
+        let (metadata, (trust_domain, bundle_endpoint)) = (metadata?, spec?);
+        Some(TrustDomainDocument {
+            metadata,
+            origin: place,
+            trust_domain,
+            bundle_endpoint,
+        })
+    })
+}
+
+fn endpoint(value: Value<'_>) -> Option<BundleEndpoint> {
+    value.mapping(|fields| {
+        let url = fields.required("url", https);
+        let profiles = [("https_web", false), ("https_spiffe", true)];
+        let spiffe = fields.required("profile", |v| v.choice(&profiles));
+        let id = fields.optional("spiffeId", |v| {
+            v.parsed("a SPIFFE ID such as spiffe://partner.example/bundle")
+        });
+        let profile = match (spiffe?, id?) {
+            (false, None) => EndpointProfile::HttpsWeb,
+            (true, Some(id)) => EndpointProfile::HttpsSpiffe(id),
+            (true, None) => {
+                return value
+                    .mistake("missing field `spiffeId`: the profile https_spiffe expects one");
+            }
+            (false, Some(_)) => {
+                return value.mistake(
+                    "`spiffeId` belongs to the profile https_spiffe, and this one is https_web",
+                );
+            }
+        };
+        Some(BundleEndpoint { url: url?, profile })
+    })
+}
+
+fn https(value: Value<'_>) -> Option<String> {
+    const EXPECTED: &str = "a URL such as https://partner.example/bundle";
+    let uri: http::Uri = value.parsed(EXPECTED)?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("https"), Some(_)) => value.string(),
+        _ => value.expected(EXPECTED),
+    }
+}
