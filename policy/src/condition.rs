@@ -2,15 +2,15 @@
 //! part matched.
 //!
 //! # What an evaluation can cost
-//! The `cel` crate has no budget that ends an evaluation, so the cost is bounded by what is let in:
-//! an expression has at most [`MAX_EXPRESSION_BYTES`] and [`check::MAX_DEPTH`] levels, and
-//! comprehensions (`exists`, `all`, `map`, …) are nested at most [`check::MAX_NESTED_LOOPS`] deep. What a
-//! caller controls is the size of the headers and of the token's claims: a loop over a claim of n
-//! items costs n steps (a nested one n²), of some 100 ns each. A regular expression of `matches` has
-//! to be a literal; it runs in linear time, and is compiled anew by every evaluation, which costs
-//! some 10 to 100 µs: prefer `startsWith`, `endsWith`, `contains` and the rule's own fields.
+//! An expression has at most [`MAX_EXPRESSION_BYTES`] and [`check::MAX_DEPTH`] levels, and comprehensions (`exists`, `all`, `map`, …)
+//! are nested at most [`check::MAX_NESTED_LOOPS`] deep. How long they take depends on the claims and headers that a
+//! caller sends: an evaluation that could take too long is not started ([`cost`]). A regular expression of `matches` has
+//! to be a literal; it runs in linear time, and is compiled anew by every evaluation, which costs some 10 to 100
+//! µs: prefer `startsWith`, `endsWith`, `contains` and the rule's own fields.
 
 mod check;
+mod cost;
+mod types;
 mod variables;
 
 use std::fmt;
@@ -28,6 +28,7 @@ pub const MAX_EXPRESSION_BYTES: usize = 2048;
 pub(crate) struct Expression {
     program: Program,
     roots: Roots,
+    weight: cost::Weight,
 }
 
 impl fmt::Debug for Expression {
@@ -45,11 +46,29 @@ fn environment() -> &'static Arc<Env> {
 }
 
 impl Expression {
-    /// Compiles an expression in a rule whose paths capture segments of these names.
+    /// Compiles a condition of a rule whose paths capture segments of these names.
     ///
     /// # Errors
     /// What is wrong with it, as lines for people.
     pub(crate) fn compile(source: &str, captures: &[&str]) -> Result<Self, Vec<String>> {
+        let (expression, result) = Self::compile_any(source, captures)?;
+        match result {
+            types::Type::Any | types::Type::Bool => Ok(expression),
+            other => Err(vec![format!(
+                "expected an expression that is true or false, this one is {other}"
+            )]),
+        }
+    }
+
+    /// Compiles an expression whose value may be of any type.
+    ///
+    /// # Errors
+    /// What is wrong with it, as lines for people.
+    pub(crate) fn compile_value(source: &str, captures: &[&str]) -> Result<Self, Vec<String>> {
+        Self::compile_any(source, captures).map(|(expression, _)| expression)
+    }
+
+    fn compile_any(source: &str, captures: &[&str]) -> Result<(Self, types::Type), Vec<String>> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(vec![format!(
                 "the expression has more than {MAX_EXPRESSION_BYTES} bytes"
@@ -64,7 +83,14 @@ impl Expression {
             errors.errors.iter().map(line).collect::<Vec<_>>()
         })?;
         let roots = check::check(&program, captures)?;
-        Ok(Self { program, roots })
+        let result = types::type_of(&program)?;
+        let weight = cost::Weight::of(program.expression());
+        let expression = Self {
+            program,
+            roots,
+            weight,
+        };
+        Ok((expression, result))
     }
 
     /// Which facts it asks for.
@@ -77,6 +103,11 @@ impl Expression {
     /// # Errors
     /// Why that cannot be said. The message has no values: they may be secret.
     pub(crate) fn evaluate(&self, facts: &Facts<'_>) -> Result<bool, String> {
+        if let Err(cost::TooLong { items }) = self.weight.afford(facts) {
+            return Err(format!(
+                "it could take too long, because the call has a list of {items} items"
+            ));
+        }
         let mut context = Context::with_env(Arc::clone(environment()));
         facts.add_to(&mut context, self.roots);
         match self.program.execute(&context) {

@@ -192,8 +192,8 @@ impl Compiler<'_> {
     fn transactions(&mut self, policy: &TransactionPolicy) {
         for rule in &policy.rules {
             let _ = self.issuer(&policy.metadata, rule.subject.as_ref());
-            for condition in rule.context.values() {
-                let _ = self.expression(condition, &rule.to);
+            for value in rule.context.values() {
+                let _ = self.expression(value, &rule.to, Expression::compile_value);
             }
         }
     }
@@ -201,7 +201,9 @@ impl Compiler<'_> {
     fn rule(&mut self, policy: &AccessPolicy, rule: &Arc<Rule>) -> Option<CompiledRule> {
         let issuer = self.issuer(&policy.metadata, rule.subject.as_ref());
         let condition = match &rule.when {
-            Some(condition) => self.expression(condition, &rule.to).map(Some),
+            Some(condition) => self
+                .expression(condition, &rule.to, Expression::compile)
+                .map(Some),
             None => Some(None),
         };
         let origin = RuleOrigin {
@@ -248,10 +250,15 @@ impl Compiler<'_> {
         None
     }
 
-    fn expression(&mut self, condition: &Condition, to: &[Operation]) -> Option<Expression> {
+    fn expression(
+        &mut self,
+        condition: &Condition,
+        to: &[Operation],
+        compile: fn(&str, &[&str]) -> Result<Expression, Vec<String>>,
+    ) -> Option<Expression> {
         let paths = to.iter().flat_map(|to| &to.is.paths);
         let captures: Vec<&str> = paths.flat_map(PathPattern::names).collect();
-        match Expression::compile(&condition.expression, &captures) {
+        match compile(&condition.expression, &captures) {
             Ok(expression) => Some(expression),
             Err(messages) => {
                 let place = &condition.origin;

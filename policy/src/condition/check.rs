@@ -94,29 +94,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn mistake(&mut self, at: &IdedExpr, message: &str) {
-        let place = self
-            .program
-            .source_info()
-            .offset_for(at.id)
-            .and_then(|(start, _)| {
-                let before = self
-                    .program
-                    .source_info()
-                    .source
-                    .get(..usize::try_from(start).ok()?)?;
-                let line = before.split('\n').count();
-                let column = before
-                    .rsplit('\n')
-                    .next()?
-                    .chars()
-                    .count()
-                    .saturating_add(1);
-                Some(format!("at {line}:{column}: "))
-            });
-        self.mistakes.push(format!(
-            "in the expression, {}{message}",
-            place.unwrap_or_default()
-        ));
+        self.mistakes.push(placed(self.program, at, message));
     }
 
     fn expression(&mut self, expression: &'a IdedExpr, depth: usize) {
@@ -252,6 +230,23 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+/// A message with the place in the expression that it is about.
+pub(super) fn placed(program: &Program, at: &IdedExpr, message: &str) -> String {
+    let info = program.source_info();
+    let place = info.offset_for(at.id).and_then(|(start, _)| {
+        let before = info.source.get(..usize::try_from(start).ok()?)?;
+        let line = before.split('\n').count();
+        let column = before
+            .rsplit('\n')
+            .next()?
+            .chars()
+            .count()
+            .saturating_add(1);
+        Some(format!("at {line}:{column}: "))
+    });
+    format!("in the expression, {}{message}", place.unwrap_or_default())
 }
 
 fn unknown(what: &str, name: &str, known: &[&str]) -> String {

@@ -15,6 +15,7 @@ fn errors(source: &str) -> Vec<String> {
 fn evaluate_with(source: &str, request: Option<Request<'_>>) -> Result<bool, String> {
     let claims = json!({
         "tenant": "acme", "groups": ["buyer", "seller"], "level": 3, "score": 1.5, "big": u64::MAX, "deep": {"a": null},
+        "many": vec![0; 300],
     });
     let subject = Subject {
         issuer: "shop/corp".to_owned(),
@@ -88,6 +89,11 @@ fn every_fact_can_be_asked_for() {
         "time > timestamp('2026-01-01T00:00:00Z') && time.getFullYear() == 2026",
         "time - timestamp('2026-11-23T00:00:00Z') < duration('24h')",
         "request.path.matches('^/orders/[0-9]+$')",
+        "!subject.claims.many.exists(a, a > 0) && [1, 2].all(a, [3, 4].all(b, a < b))",
+        "!subject.claims.many.exists(a, [3, 4].all(b, a == b))",
+        "peer.namespace != null && subject.claims.groups.map(g, g + '!')[0] == 'buyer!'",
+        "request.headers.exists(name, name.startsWith('x-')) && size(intent.scope) == 1",
+        "(subject.claims.level > 2 ? 'a' : 'b') == 'a' && string(destination.port) == '8080'",
     ] {
         assert_eq!(evaluate(source), Ok(true), "{source}");
     }
@@ -114,6 +120,14 @@ fn what_cannot_be_evaluated_says_why_without_values() {
         (
             "subject.claims.tenant",
             "it is no boolean but of type string",
+        ),
+        (
+            "subject.claims.many.exists(a, subject.claims.many.exists(b, a != b))",
+            "it could take too long, because the call has a list of 300 items",
+        ),
+        (
+            "subject.claims.many.exists(x, x == 1 && request.path.matches('^/orders'))",
+            "it could take too long, because the call has a list of 300 items",
         ),
         ("1 / (subject.claims.level - 3) == 1", "it divides by zero"),
         (
@@ -180,6 +194,46 @@ fn what_is_wrong_is_found_when_the_policy_is_compiled() {
             "in the expression, at 1:1600: it is nested too deeply",
         ),
         (&"x".repeat(3000), "the expression has more than 2048 bytes"),
+        (
+            "request.method == 5",
+            "in the expression, at 1:16: a string is never equal to a number",
+        ),
+        (
+            "destination.port < '80'",
+            "in the expression, at 1:18: `<` does not take a number and a string",
+        ),
+        (
+            "request.path.startsWith(8080)",
+            "in the expression, at 1:24: `startsWith` does not take a string and a number",
+        ),
+        (
+            "request.path && true",
+            "in the expression, at 1:14: `&&` does not take a string and a boolean",
+        ),
+        (
+            "1 in intent.scope",
+            "in the expression, at 1:3: `in` does not take a number and a list",
+        ),
+        (
+            "request.method.exists(x, true)",
+            "in the expression, at 1:8: expected a list or a map to go through, got a string",
+        ),
+        (
+            "time.hours > 5",
+            "in the expression, at 1:5: a timestamp has no field `hours`",
+        ),
+        (
+            "request.headers['x-a'].y == ''",
+            "in the expression, at 1:23: a string has no field `y`",
+        ),
+        (
+            "intent.scope.exists(s, s > 5)",
+            "in the expression, at 1:26: `>` does not take a string and a number",
+        ),
+        (
+            "request.path + '/x'",
+            "expected an expression that is true or false, this one is a string",
+        ),
         ("peer.id ==", "in the expression, at 1:11: "),
         ("", "in the expression, at 1:1: "),
         ("peer\n  .id == =", "in the expression, at 2:10: "),
@@ -262,8 +316,74 @@ fn hostile_shapes_are_refused_on_a_small_stack() {
         .unwrap();
 }
 
+/// Expressions of every type.
+fn typed() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "1",
+        "1u",
+        "1.5",
+        "'acme'",
+        "true",
+        "null",
+        "b'x'",
+        "[1]",
+        "['GET']",
+        "[]",
+        "{'a': 1}",
+        "duration('1h')",
+        "time",
+        "request.method",
+        "request.headers",
+        "request.headers['x-tenant']",
+        "destination.port",
+        "subject.claims.tenant",
+        "subject.claims",
+        "size('abc')",
+        "(1 == 1)",
+        "[1, 2].map(x, x + 1)",
+        "string(1)",
+        "int('7')",
+        "time.getHours()",
+        "(true ? 1 : 'a')",
+        "request",
+        "['a'].exists(x, x == 'a')",
+    ])
+}
+
+/// What is compiled without types: to see what becomes of it.
+fn evaluate_untyped(source: &str) -> Result<Value, ExecutionError> {
+    let program = environment().compile(source).unwrap();
+    let mut context = Context::with_env(Arc::clone(environment()));
+    let headers = std::collections::HashMap::from([("x-tenant", "acme")]);
+    let request = std::collections::HashMap::from([
+        ("method", Value::from("GET")),
+        ("headers", headers.into()),
+    ]);
+    context.add_variable_from_value("request", request);
+    let port = std::collections::HashMap::from([("port", Value::Int(8080))]);
+    context.add_variable_from_value("destination", port);
+    let claims = std::collections::HashMap::from([("tenant", Value::from("acme"))]);
+    let claims = std::collections::HashMap::from([("claims", Value::from(claims))]);
+    context.add_variable_from_value("subject", claims);
+    let since = chrono::DateTime::from_timestamp(1_795_428_000, 0).unwrap();
+    context.add_variable_from_value("time", Value::Timestamp(since.fixed_offset()));
+    program.execute(&context)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// What the types refuse is never true: no condition that works is lost.
+    #[test]
+    fn what_is_refused_for_its_types_is_never_true(
+        one in typed(), operator in prop::sample::select(vec!["==", "<", ">=", "+", "-", "*", "&&", " in "]), other in typed(),
+    ) {
+        let source = format!("{one} {operator} {other}");
+        if !errors(&source).is_empty() {
+            let value = evaluate_untyped(&source);
+            prop_assert_ne!(value, Ok(Value::Bool(true)), "{}", source);
+        }
+    }
 
     #[test]
     fn any_text_is_compiled_and_evaluated_or_refused(

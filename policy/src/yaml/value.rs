@@ -418,22 +418,6 @@ impl<'a> Fields<'a> {
         Some(self.optional(name, read)?.unwrap_or(default))
     }
 
-    /// A field whose name is known and whose use is a mistake, such as one of a later version.
-    /// Returns `None` if it is given.
-    pub fn refused(&mut self, name: &'static str, why: &str) -> Option<()> {
-        match self.entries.iter().find(|entry| entry.key == name) {
-            None => Some(()),
-            Some(entry) => {
-                // Known, but nothing to suggest to who misspells another field.
-                self.known.push(name);
-                self.value
-                    .report
-                    .mistake(entry.key_position, format!("the field `{name}` {why}"));
-                None
-            }
-        }
-    }
-
     fn report_unknown(&self) -> bool {
         let mut all_known = true;
         for entry in self.entries {
