@@ -60,7 +60,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use load::{MAX_DEPTH, MAX_TEXT_BYTES, read_documents};
+pub use load::{Documents, MAX_DEPTH, MAX_TEXT_BYTES, read_documents};
 pub use node::{Node, Position};
 pub use suggest::closest;
 pub use units::duration as parse_duration;
@@ -78,12 +78,11 @@ pub fn read<T>(
     text: &str,
     build: impl FnOnce(Value<'_>) -> Option<T>,
 ) -> Result<T, Diagnostics> {
-    let mut found = Vec::new();
-    let nodes = read_documents(file, text, &mut found);
-    if !found.is_empty() {
-        return Err(Diagnostics::new(found));
-    }
     let report = Report::new(file);
+    let nodes: Vec<Node> = read_documents(text, &report).collect();
+    if !report.is_empty() {
+        return Err(Diagnostics::new(report.into_diagnostics()));
+    }
     let mut nodes = nodes.iter();
     let Some(node) = nodes.next() else {
         return Err(Diagnostics::new(vec![Diagnostic {

@@ -37,9 +37,10 @@ pub fn parse(
     let mut documents = Vec::new();
     let mut diagnostics = Vec::new();
     for (file, text) in files {
-        let nodes = read_documents(&file, &text, &mut diagnostics);
         let report = Report::new(&file);
-        documents.extend(nodes.iter().filter_map(|node| document(report.value(node))));
+        documents.extend(
+            read_documents(&text, &report).filter_map(|node| document(report.value(&node))),
+        );
         diagnostics.extend(report.into_diagnostics());
     }
     refuse_duplicate_names(&documents, &mut diagnostics);

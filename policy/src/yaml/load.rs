@@ -1,57 +1,56 @@
 //! From text to trees: the events of the YAML parser, put together without recursion and within limits.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::{HashMap, HashSet, hash_map};
+use std::rc::Rc;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 
-use super::Diagnostic;
 use super::node::{Content, Entry, Node, Position, quoted};
+use super::value::Report;
 
 /// The longest text that is read, in bytes.
 pub const MAX_TEXT_BYTES: usize = 8 << 20;
 /// How deep lists and mappings may be nested.
 pub const MAX_DEPTH: usize = 64;
 
-/// Reads all documents of a text. Documents with nothing in them (a trailing `---`) are left out.
+/// Reads the documents of a text, one after the other. Documents with nothing in them (a trailing `---`) are left out.
 ///
-/// Mistakes are added to `diagnostics`; if one was, the documents that come back may be incomplete.
-pub fn read_documents(file: &str, text: &str, diagnostics: &mut Vec<Diagnostic>) -> Vec<Node> {
-    let mut loader = Loader {
-        file,
-        diagnostics,
-        open: Vec::new(),
-        documents: Vec::new(),
-    };
-    if text.len() > MAX_TEXT_BYTES {
+/// Mistakes go to the report. One that ends a document (text that is not YAML) does not end the file: reading goes on
+/// with the next document.
+#[must_use]
+pub fn read_documents<'t>(text: &'t str, report: &'t Report) -> Documents<'t> {
+    let too_long = text.len() > MAX_TEXT_BYTES;
+    if too_long {
         let message = format!("the file has more than {MAX_TEXT_BYTES} bytes");
-        loader.mistake(Position { line: 1, column: 1 }, message);
-        return Vec::new();
+        report.mistake(Position { line: 1, column: 1 }, message);
     }
-    let mut parser = Parser::new_from_str(text);
-    while let Some(event) = parser.next_event() {
-        match event {
-            Ok((Event::StreamEnd, _)) => break,
-            Ok((event, span)) => {
-                // Too deep: what follows could only repeat it.
-                if loader.take(event, span).is_err() {
-                    break;
-                }
-            }
-            Err(error) => {
-                let message = format!("this is not YAML: {}", error.info());
-                loader.mistake(position(error.marker()), message);
-                break;
-            }
-        }
+    Documents {
+        parser: (!too_long).then(|| Parser::new_from_str(text)),
+        text,
+        first_line: 1,
+        document_line: 1,
+        report,
+        strings: Strings::default(),
+        open: Vec::new(),
+        root: None,
     }
-    loader.documents
 }
 
-fn position(marker: &Marker) -> Position {
-    Position {
-        line: marker.line(),
-        column: marker.col().saturating_add(1),
-    }
+/// The documents of a text; see [`read_documents`].
+pub struct Documents<'t> {
+    /// `None` when all is read.
+    parser: Option<Parser<'t, StrInput<'t>>>,
+    /// What the parser was given: from the start of some document on.
+    text: &'t str,
+    /// The line of the file at which `text` starts.
+    first_line: usize,
+    /// The line of the file at which the document at hand starts.
+    document_line: usize,
+    report: &'t Report,
+    strings: Strings,
+    open: Vec<Open>,
+    /// The document at hand, when it is complete.
+    root: Option<Node>,
 }
 
 /// A list or mapping whose end was not yet seen.
@@ -70,40 +69,76 @@ enum Open {
 /// What a mapping knows of its next entry.
 enum Key {
     Awaited,
-    Read(String, Position),
+    Read(Rc<str>, Position),
     /// The key is wrong, which is reported; its value is to be dropped.
     Wrong,
 }
 
 struct TooDeep;
 
-struct Loader<'a> {
-    file: &'a str,
-    diagnostics: &'a mut Vec<Diagnostic>,
-    open: Vec<Open>,
-    documents: Vec<Node>,
+impl Iterator for Documents<'_> {
+    type Item = Node;
+
+    fn next(&mut self) -> Option<Node> {
+        loop {
+            if self.report.is_full() {
+                self.parser = None;
+            }
+            match self.parser.as_mut()?.next_event() {
+                None | Some(Ok((Event::StreamEnd, _))) => self.parser = None,
+                Some(Ok((Event::DocumentEnd, _))) => {}
+                Some(Ok((event, span))) => {
+                    if self.accept(event, span).is_ok() {
+                        continue;
+                    }
+                    self.resume();
+                }
+                Some(Err(error)) => {
+                    let message = format!("this is not YAML: {}", error.info());
+                    let at = self.locate(error.marker());
+                    self.report.mistake(at, message);
+                    self.resume();
+                }
+            }
+            if let Some(root) = self.root.take() {
+                return Some(root);
+            }
+        }
+    }
 }
 
-impl Loader<'_> {
-    fn mistake(&mut self, position: Position, message: String) {
-        self.diagnostics.push(Diagnostic {
-            file: self.file.to_owned(),
-            line: position.line,
-            column: position.column,
-            message,
+impl Documents<'_> {
+    /// Starts anew at the document after the one at hand. A line that starts with `---` is the start of a document
+    /// wherever it stands: no scalar may have one (YAML 1.2 §9.1.2, `c-forbidden`).
+    fn resume(&mut self) {
+        self.open.clear();
+        let passed = self.document_line.saturating_sub(self.first_line);
+        let next = next_document(self.text, passed);
+        self.parser = next.map(|(start, lines)| {
+            self.text = self.text.get(start..).unwrap_or_default();
+            self.first_line = self.first_line.saturating_add(lines);
+            self.document_line = self.first_line;
+            Parser::new_from_str(self.text)
         });
     }
 
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), TooDeep> {
-        let at = position(&span.start);
+    fn locate(&self, marker: &Marker) -> Position {
+        Position {
+            line: marker
+                .line()
+                .saturating_add(self.first_line)
+                .saturating_sub(1),
+            column: marker.col().saturating_add(1),
+        }
+    }
+
+    fn accept(&mut self, event: Event<'_>, span: Span) -> Result<(), TooDeep> {
+        let at = self.locate(&span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_extras(at, anchor, tag.is_some());
-                let content = scalar(&text, style);
-                self.place(Node {
-                    position: at,
-                    content,
-                });
+                let content = scalar(&text, style).unwrap_or_else(|| self.strings.content(&text));
+                self.place(Node::new(at, content));
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_extras(at, anchor, tag.is_some());
@@ -129,10 +164,7 @@ impl Loader<'_> {
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open::List { position, items }) => {
-                    self.place(Node {
-                        position,
-                        content: Content::List(items),
-                    });
+                    self.place(Node::new(position, Content::List(items.into())));
                 }
                 Some(Open::Mapping {
                     position,
@@ -140,48 +172,41 @@ impl Loader<'_> {
                     ..
                 }) => {
                     self.refuse_duplicates(&mut entries);
-                    self.place(Node {
-                        position,
-                        content: Content::Mapping(entries),
-                    });
+                    self.place(Node::new(position, Content::Mapping(entries.into())));
                 }
                 None => {}
             },
             Event::Alias(_) => {
                 let message = "YAML aliases (`*name`) are not supported: write the value out";
-                self.mistake(at, message.to_owned());
-                self.place(Node {
-                    position: at,
-                    content: Content::Null,
-                });
+                self.report.mistake(at, message);
+                self.place(Node::new(at, Content::Null));
             }
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => {}
+            Event::DocumentStart(_) => self.document_line = at.line.max(self.document_line),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
     }
 
-    fn refuse_extras(&mut self, at: Position, anchor: usize, tagged: bool) {
+    fn refuse_extras(&self, at: Position, anchor: usize, tagged: bool) {
         if anchor != 0 {
             let message = "YAML anchors (`&name`) are not supported: write the value out";
-            self.mistake(at, message.to_owned());
+            self.report.mistake(at, message);
         }
         if tagged {
             let message = "YAML tags (`!name`) are not supported: put strings in quotes";
-            self.mistake(at, message.to_owned());
+            self.report.mistake(at, message);
         }
     }
 
     /// YAML 1.2 §3.2.1.1: keys are unique. Of two, readers disagree on which counts.
-    fn refuse_duplicates(&mut self, entries: &mut Vec<Entry>) {
+    fn refuse_duplicates(&self, entries: &mut Vec<Entry>) {
+        if are_few_and_unique(entries) {
+            return;
+        }
         let mut first = HashMap::with_capacity(entries.len());
-        let mut repeated = Vec::new();
-        entries.retain(|entry| match first.entry(entry.key.clone()) {
+        entries.retain(|entry| match first.entry(Rc::clone(&entry.key)) {
             hash_map::Entry::Vacant(slot) => {
-                slot.insert(entry.key_position.line);
+                slot.insert(entry.key_position().line);
                 true
             }
             hash_map::Entry::Occupied(slot) => {
@@ -190,18 +215,15 @@ impl Loader<'_> {
                     quoted(&entry.key),
                     slot.get()
                 );
-                repeated.push((entry.key_position, message));
+                self.report.mistake(entry.key_position(), message);
                 false
             }
         });
-        for (at, message) in repeated {
-            self.mistake(at, message);
-        }
     }
 
     fn descend(&mut self, at: Position, open: Open) -> Result<(), TooDeep> {
         if self.open.len() >= MAX_DEPTH {
-            self.mistake(
+            self.report.mistake(
                 at,
                 format!("lists and mappings are nested deeper than {MAX_DEPTH} levels"),
             );
@@ -215,62 +237,110 @@ impl Loader<'_> {
     fn place(&mut self, node: Node) {
         let Some(open) = self.open.last_mut() else {
             if !matches!(node.content, Content::Null) {
-                self.documents.push(node);
+                self.root = Some(node);
             }
             return;
         };
         match open {
             Open::List { items, .. } => items.push(node),
             Open::Mapping { entries, key, .. } => match std::mem::replace(key, Key::Awaited) {
-                Key::Read(key, key_position) => {
-                    entries.push(Entry {
-                        key,
-                        key_position,
-                        value: node,
-                    });
-                }
+                Key::Read(key, at) => entries.push(Entry::new(key, at, node)),
                 Key::Wrong => {}
                 Key::Awaited => {
-                    let at = node.position;
-                    let (next, mistake) = match node.content {
-                        Content::String(text) => (Key::Read(text, at), None),
+                    let at = node.position();
+                    *key = match node.content {
+                        Content::String(text) => Key::Read(text, at),
                         other => {
                             let message = format!("expected a string as key, got {other}");
-                            (Key::Wrong, Some(message))
+                            self.report.mistake(at, message);
+                            Key::Wrong
                         }
                     };
-                    *key = next;
-                    if let Some(message) = mistake {
-                        self.mistake(at, message);
-                    }
                 }
             },
         }
     }
 }
 
-/// The core schema of YAML 1.2 (§10.3.2), less octal and hexadecimal numbers, which stay strings.
-fn scalar(text: &str, style: ScalarStyle) -> Content {
+/// Whether it costs less to compare all keys than to hash them, and they differ.
+fn are_few_and_unique(entries: &[Entry]) -> bool {
+    entries.len() <= 16
+        && entries.iter().enumerate().all(|(at, entry)| {
+            let mut before = entries.iter().take(at);
+            before.all(|other| other.key != entry.key)
+        })
+}
+
+/// Where the first document starts after `passed` lines and one more: the byte, and how many lines are before it.
+fn next_document(text: &str, passed: usize) -> Option<(usize, usize)> {
+    let mut rest = text;
+    let mut lines = 0_usize;
+    loop {
+        // YAML 1.2 §5.4: a line ends with LF, CR LF or CR.
+        let end = rest.find(['\n', '\r'])?;
+        let (_, after) = rest.split_at_checked(end)?;
+        rest = after
+            .strip_prefix("\r\n")
+            .or_else(|| after.strip_prefix(['\n', '\r']))?;
+        lines = lines.saturating_add(1);
+        let starts = rest
+            .strip_prefix("---")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\n', '\r']));
+        if starts && lines > passed {
+            return Some((text.len().saturating_sub(rest.len()), lines));
+        }
+    }
+}
+
+/// The strings of a text, each kept once: keys and words come again and again.
+#[derive(Default)]
+struct Strings {
+    known: HashSet<Rc<str>, foldhash::fast::RandomState>,
+}
+
+/// Longer ones hardly come twice.
+const SHARED_BYTES: usize = 40;
+
+impl Strings {
+    fn content(&mut self, text: &str) -> Content {
+        Content::String(self.share(text))
+    }
+
+    fn share(&mut self, text: &str) -> Rc<str> {
+        if text.len() > SHARED_BYTES {
+            return text.into();
+        }
+        if let Some(known) = self.known.get(text) {
+            return Rc::clone(known);
+        }
+        let new: Rc<str> = text.into();
+        self.known.insert(Rc::clone(&new));
+        new
+    }
+}
+
+/// The core schema of YAML 1.2 (§10.3.2), less octal and hexadecimal numbers, which stay strings. `None` is a string.
+fn scalar(text: &str, style: ScalarStyle) -> Option<Content> {
     if style != ScalarStyle::Plain {
-        return Content::String(text.to_owned());
+        return None;
     }
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Content::Null,
-        "true" | "True" | "TRUE" => return Content::Bool(true),
-        "false" | "False" | "FALSE" => return Content::Bool(false),
+        "" | "~" | "null" | "Null" | "NULL" => return Some(Content::Null),
+        "true" | "True" | "TRUE" => return Some(Content::Bool(true)),
+        "false" | "False" | "FALSE" => return Some(Content::Bool(false)),
         _ => {}
     }
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
-        return Content::String(text.to_owned());
+        return None;
     }
-    if let Ok(integer) = text.parse() {
-        return Content::Integer(integer);
+    if let Ok(integer) = text.parse::<i128>() {
+        return Some(Content::Integer(integer.into()));
     }
     let float_like = text
         .bytes()
         .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
     match text.parse::<f64>() {
-        Ok(float) if float_like && float.is_finite() => Content::Float(float),
-        _ => Content::String(text.to_owned()),
+        Ok(float) if float_like && float.is_finite() => Some(Content::Float(float)),
+        _ => None,
     }
 }

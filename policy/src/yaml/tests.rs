@@ -148,6 +148,71 @@ fn depth_and_size_are_limited() {
     assert!(mistakes(&long_value, |v| v.list("flags", Value::bool))[0].len() < 200);
 }
 
+/// What is read of a text of several documents, as JSON, and what is wrong with it.
+fn documents(text: &str) -> (Vec<serde_json::Value>, Vec<String>) {
+    let report = Report::new("f");
+    let documents = read_documents(text, &report)
+        .filter_map(|node| report.value(&node).json())
+        .collect();
+    let found = report.into_diagnostics();
+    (documents, found.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn a_document_that_is_no_yaml_does_not_hide_the_others() {
+    let text = "a: 1\n---\nb: 'open\n---\nc: 3\n--- # four\nd: [\n---\n- e\n f: {\n---\n\"g\" x\n---\nh: &x 8\n---\n[]: i\n";
+    let (read, found) = documents(text);
+    assert_eq!(read.len(), 4, "{read:?}");
+    assert_eq!(read[1], serde_json::json!({"c": 3}));
+    let places: Vec<&str> = found
+        .iter()
+        .map(|m| m.split(": ").next().unwrap())
+        .collect();
+    assert_eq!(
+        places,
+        ["f:3:4", "f:8:1", "f:10:3", "f:12:5", "f:14:4", "f:16:1"],
+        "{found:?}"
+    );
+}
+
+#[test]
+fn reading_goes_on_only_where_a_document_starts() {
+    for (text, expected) in [
+        ("[\n--- \na: 1", 1),
+        ("[\r---\ra: 1", 1),
+        ("[\r\n---\r\na: 1\r\n", 1),
+        ("[\n---\ta", 1),
+        ("[\n--- a", 1),
+        ("[\n ---\na: 1", 0),
+        ("[\n----\na: 1", 0),
+        ("[\n---a: 1", 0),
+        ("[\n...\na: 1", 0),
+        ("[\n---", 0),
+        ("---\n---\n[\n---\na: 1\n---\n[\n---\n---\nb: 1\n", 2),
+    ] {
+        let (read, found) = documents(text);
+        assert_eq!(read.len(), expected, "{text:?}: {read:?}");
+        assert!(!found.is_empty(), "{text:?}");
+    }
+}
+
+#[test]
+fn depth_ends_a_document_and_not_the_file() {
+    let (read, found) = documents(&format!("{}\n---\na: 1\n", "[".repeat(100)));
+    assert_eq!(read, [serde_json::json!({"a": 1})]);
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
+fn after_ten_thousand_mistakes_reading_ends() {
+    let (_, found) = documents(&"'\n---\n".repeat(20_000));
+    assert_eq!(found.len(), 10_001);
+    assert_eq!(
+        found.last().map(String::as_str),
+        Some("f:20001:1: the file has more than 10000 mistakes: the rest is not told")
+    );
+}
+
 #[test]
 fn a_file_of_mistakes_is_not_told_in_full() {
     let found = mistakes(&"a: b\n".repeat(10_000), anything);

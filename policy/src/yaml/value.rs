@@ -10,6 +10,9 @@ use super::node::{Content, Entry, Node, Position, quoted};
 use super::suggest::did_you_mean;
 use super::{Diagnostic, Diagnostics, units};
 
+/// How many mistakes of one file are collected: more than anybody reads. A hostile file could have one every other byte.
+const MOST_COLLECTED: usize = 10_000;
+
 /// Collects the mistakes of one file.
 #[derive(Debug)]
 pub struct Report {
@@ -39,14 +42,32 @@ impl Report {
         Value { node, report: self }
     }
 
-    /// Notes a mistake.
+    /// Notes a mistake. Of a file with more than 10,000 the rest is not told.
     pub fn mistake(&self, at: Position, message: impl Into<String>) {
-        self.found.borrow_mut().push(Diagnostic {
+        let mut found = self.found.borrow_mut();
+        let message = match found.len() {
+            ..MOST_COLLECTED => message.into(),
+            MOST_COLLECTED => {
+                format!("the file has more than {MOST_COLLECTED} mistakes: the rest is not told")
+            }
+            _ => return,
+        };
+        found.push(Diagnostic {
             file: self.file.clone(),
             line: at.line,
             column: at.column,
-            message: message.into(),
+            message,
         });
+    }
+
+    /// Whether no more mistakes are told: then there is no use in reading on.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.borrow().len() > MOST_COLLECTED
+    }
+
+    /// Whether there is no mistake so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.borrow().is_empty()
     }
 
     /// The mistakes so far.
@@ -82,7 +103,7 @@ impl<'a> Value<'a> {
     /// Where the value starts.
     #[must_use]
     pub fn position(&self) -> Position {
-        self.node.position
+        self.node.position()
     }
 
     /// The name of the file, as mistakes are reported under.
@@ -93,7 +114,7 @@ impl<'a> Value<'a> {
 
     /// Notes a mistake at this value.
     pub fn note(&self, message: impl Into<String>) {
-        self.report.mistake(self.node.position, message);
+        self.report.mistake(self.node.position(), message);
     }
 
     /// Notes a mistake at this value, and returns `None`, so that a reader can end with it.
@@ -166,7 +187,7 @@ impl<'a> Value<'a> {
         T: TryFrom<i128> + PartialOrd + Display,
     {
         if let Content::Integer(number) = self.node.content
-            && let Ok(number) = T::try_from(number)
+            && let Ok(number) = T::try_from(number.get())
             && range.contains(&number)
         {
             return Some(number);
@@ -182,7 +203,9 @@ impl<'a> Value<'a> {
     #[must_use]
     pub fn port(self) -> Option<u16> {
         match self.node.content {
-            Content::Integer(number @ 1..=65535) => u16::try_from(number).ok(),
+            Content::Integer(number) if let 1..=65535 = number.get() => {
+                u16::try_from(number.get()).ok()
+            }
             _ => self.expected("a port from 1 to 65535"),
         }
     }
@@ -201,7 +224,7 @@ impl<'a> Value<'a> {
     pub fn size(self) -> Option<u64> {
         match &self.node.content {
             Content::String(text) if let Some(value) = units::size(text) => Some(value),
-            Content::Integer(number) if let Ok(value) = u64::try_from(*number) => Some(value),
+            Content::Integer(number) if let Ok(value) = u64::try_from(number.get()) => Some(value),
             _ => self.expected(units::SIZE),
         }
     }
@@ -213,7 +236,7 @@ impl<'a> Value<'a> {
         let Content::String(text) = &self.node.content else {
             return self.expected(&names.collect::<Vec<_>>().join(" or "));
         };
-        match choices.iter().find(|(name, _)| name == text) {
+        match choices.iter().find(|(name, _)| **name == **text) {
             Some((_, value)) => Some(value.clone()),
             None => self.mistake(format!(
                 "unknown word {}, {}",
@@ -229,11 +252,7 @@ impl<'a> Value<'a> {
         let Content::List(items) = &self.node.content else {
             return self.expected(&format!("a list of {of}"));
         };
-        let read: Vec<Option<T>> = items
-            .iter()
-            .map(|item| read(self.report.value(item)))
-            .collect();
-        read.into_iter().collect()
+        all_of(items, |item| read(self.report.value(item)))
     }
 
     /// A list of at least one item: where an empty one would say something that nobody means.
@@ -285,14 +304,10 @@ impl<'a> Value<'a> {
         let Content::Mapping(entries) = &self.node.content else {
             return self.expected(&format!("a mapping of names to {of}"));
         };
-        let read: Vec<Option<(String, T)>> = entries
-            .iter()
-            .map(|entry| {
-                let value = read(&entry.key, self.report.value(&entry.value))?;
-                Some((entry.key.clone(), value))
-            })
-            .collect();
-        read.into_iter().collect()
+        all_of(entries, |entry| {
+            let value = read(&entry.key, self.report.value(&entry.value))?;
+            Some((entry.key.as_ref().to_owned(), value))
+        })
     }
 
     /// The value as JSON, whatever it is.
@@ -319,11 +334,32 @@ impl<'a> Value<'a> {
         let Content::Mapping(entries) = &self.node.content else {
             return None;
         };
-        match &entries.iter().find(|entry| entry.key == key)?.value.content {
+        match &find(entries, key)?.value.content {
             Content::String(text) => Some(text),
             _ => None,
         }
     }
+}
+
+/// What `read` makes of the items, in no more space than it needs. `None` if any is wrong, after all were read.
+fn all_of<'a, I, T>(items: &'a [I], mut read: impl FnMut(&'a I) -> Option<T>) -> Option<Vec<T>> {
+    // Little is promised to a list that may turn out to be no good.
+    let mut all = Some(Vec::with_capacity(items.len().min(16)));
+    for item in items {
+        match (read(item), &mut all) {
+            (Some(value), Some(all)) => all.push(value),
+            (Some(_), None) => {}
+            (None, _) => all = None,
+        }
+    }
+    if let Some(all) = &mut all {
+        all.shrink_to_fit();
+    }
+    all
+}
+
+fn find<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
+    entries.iter().find(|entry| *entry.key == *key)
 }
 
 /// Depth is bounded by [`MAX_DEPTH`](super::MAX_DEPTH).
@@ -332,17 +368,17 @@ fn json(node: &Node) -> Option<serde_json::Value> {
     Some(match &node.content {
         Content::Null => Json::Null,
         Content::Bool(value) => Json::Bool(*value),
-        Content::Integer(number) => match i64::try_from(*number) {
+        Content::Integer(number) => match i64::try_from(number.get()) {
             Ok(number) => number.into(),
-            Err(_) => u64::try_from(*number).ok()?.into(),
+            Err(_) => u64::try_from(number.get()).ok()?.into(),
         },
         Content::Float(number) => Json::Number(serde_json::Number::from_f64(*number)?),
-        Content::String(text) => Json::String(text.clone()),
+        Content::String(text) => Json::String(text.as_ref().to_owned()),
         Content::List(items) => Json::Array(items.iter().map(json).collect::<Option<_>>()?),
         Content::Mapping(entries) => Json::Object(
             entries
                 .iter()
-                .map(|entry| Some((entry.key.clone(), json(&entry.value)?)))
+                .map(|entry| Some((entry.key.as_ref().to_owned(), json(&entry.value)?)))
                 .collect::<Option<_>>()?,
         ),
     })
@@ -372,7 +408,7 @@ impl<'a> Fields<'a> {
     /// Whether the field is given.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == name)
+        find(self.entries, name).is_some()
     }
 
     /// A field that must be given.
@@ -395,12 +431,12 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(Value<'a>) -> Option<T>,
     ) -> Option<Option<T>> {
         self.known.push(name);
-        let Some(entry) = self.entries.iter().find(|entry| entry.key == name) else {
+        let Some(entry) = find(self.entries, name) else {
             return Some(None);
         };
         if matches!(entry.value.content, Content::Null) {
             self.value.report.mistake(
-                entry.key_position,
+                entry.key_position(),
                 format!("the field `{name}` has no value: give it one or leave it out"),
             );
             return None;
@@ -419,20 +455,30 @@ impl<'a> Fields<'a> {
     }
 
     fn report_unknown(&self) -> bool {
-        let mut all_known = true;
-        for entry in self.entries {
-            if !self.known.contains(&entry.key.as_str()) {
-                all_known = false;
-                let free = self.known.iter().copied().filter(|known| !self.has(known));
-                let help = did_you_mean(&entry.key, free);
-                let name = quoted(&entry.key);
-                let name = name.trim_matches('"');
-                self.value.report.mistake(
-                    entry.key_position,
-                    format!("unknown field `{name}`, {help}"),
-                );
-            }
+        let is_known = |entry: &&Entry| self.known.contains(&&*entry.key);
+        let mut unknown = self
+            .entries
+            .iter()
+            .filter(|entry| !is_known(entry))
+            .peekable();
+        if unknown.peek().is_none() {
+            return true;
         }
-        all_known
+        let free: Vec<&str> = self
+            .known
+            .iter()
+            .copied()
+            .filter(|name| !self.has(name))
+            .collect();
+        for entry in unknown {
+            let help = did_you_mean(&entry.key, free.iter().copied());
+            let name = quoted(&entry.key);
+            let name = name.trim_matches('"');
+            self.value.report.mistake(
+                entry.key_position(),
+                format!("unknown field `{name}`, {help}"),
+            );
+        }
+        false
     }
 }
