@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use countersign_policy::document::parse;
 use countersign_policy::{Policy, Reason};
-use support::{call, domain, policy};
+use support::{call, compile, domain, orders, policy};
 
 const REFERENCE: &str = include_str!("../../docs/policy.md");
 
@@ -76,6 +76,10 @@ fn the_classes_of_reasons_are_those_of_the_table() {
         .judged_by(&policy("  - {name: a, action: allow}"))
         .rule
         .unwrap();
+    let open = "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {name: a, namespace: shop}\nspec: {default: allow}\n";
+    let by_default = call()
+        .judged_by(&compile(open).for_workload(&orders()))
+        .reason;
     let miss = countersign_policy::NearMiss {
         call: String::new(),
         closest: None,
@@ -91,6 +95,12 @@ fn the_classes_of_reasons_are_those_of_the_table() {
         Reason::NoPolicy {
             workload: "".into(),
         },
+        Reason::NoIdentity {
+            port: 80,
+            mode: None,
+        },
+        Reason::AmbiguousPath(countersign_policy::AmbiguousPath::EncodedSlash),
+        by_default,
     ];
     for reason in reasons {
         let row = format!("| `{}` |", reason.class());
