@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use countersign_api::ops::{self, OpsEndpoint, Readiness};
 use countersign_api::transport::{IncomingLimits, incoming};
@@ -78,7 +78,7 @@ pub(crate) async fn run(config: Config) -> Result<(), AppError> {
     metrics.register(&mut registry);
     let (seen, listed) = (world.subscribe(), sidecars.clone());
     let endpoint = OpsEndpoint::new(registry, readiness).json("/status", move || {
-        status::status(&seen.borrow().clone(), &listed)
+        status::status(&seen.borrow().clone(), &listed, SystemTime::now())
     });
     parts.spawn(ops::serve(ops_listener, endpoint, std::future::pending()));
 
@@ -101,6 +101,7 @@ pub(crate) async fn run(config: Config) -> Result<(), AppError> {
         repository,
         branch,
         config.policy.interval,
+        config.policy.signers,
         state.path(),
     );
     let policy = PolicyKeeper {

@@ -10,6 +10,8 @@ use countersign_policy::Diagnostics;
 use countersign_policy::yaml::{self, Value};
 
 use crate::git::{Branch, Repository};
+use crate::signatures::{SignerFiles, SignersError, read_file as read_keys, read_listed};
+use crate::source;
 
 /// How often a remote repository is asked for its branch, unless configured.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,6 +59,8 @@ pub(crate) struct PolicyConfig {
     pub(crate) branch: Branch,
     /// How often a remote repository is asked.
     pub(crate) interval: Duration,
+    /// Who has to have signed a commit.
+    pub(crate) signers: Option<SignerFiles>,
 }
 
 /// Reads the configuration. Relative paths start at the file's own directory.
@@ -154,12 +158,80 @@ fn policy(value: Value<'_>, base: &Path) -> Option<PolicyConfig> {
             }
             Some(interval)
         });
+        let signers = fields.optional("signers", |value| signers(value, base, repository.as_ref()));
         Some(PolicyConfig {
             repository: repository?,
             branch: branch?.unwrap_or_default(),
             interval: interval?,
+            signers: signers?,
         })
     })
+}
+
+fn signers(value: Value<'_>, base: &Path, repository: Option<&Repository>) -> Option<SignerFiles> {
+    let local = match repository {
+        Some(Repository::Local(path)) => Some(path.as_path()),
+        _ => None,
+    };
+    if let Some(path) = local
+        && path.is_dir()
+        && !source::is_git(path)
+    {
+        let path = path.display();
+        value.note(format!(
+            "expected no signers, since {path} is a plain directory, which nobody can sign; make it a git repository \
+             (git init), or leave signers out"
+        ));
+    }
+    value.mapping(|fields| {
+        let ssh = fields.optional("ssh", |value| key_file(value, base, local, read_listed));
+        let ssh_revoked = fields.optional("sshRevoked", |value| {
+            key_file(value, base, local, read_keys)
+        });
+        let gpg = fields.optional("gpg", |value| key_file(value, base, local, read_listed));
+        let files = SignerFiles {
+            ssh: ssh?,
+            ssh_revoked: ssh_revoked?,
+            gpg: gpg?,
+        };
+        match &files {
+            SignerFiles {
+                ssh: None,
+                gpg: None,
+                ..
+            } => value.mistake("expected at least one of the fields `ssh` and `gpg`, got neither"),
+            SignerFiles {
+                ssh: None,
+                ssh_revoked: Some(_),
+                ..
+            } => value.mistake("`sshRevoked` is of no use without `ssh`"),
+            _ => Some(files),
+        }
+    })
+}
+
+/// A file of keys that can be read now, and that nobody can change by a commit.
+fn key_file(
+    value: Value<'_>,
+    base: &Path,
+    repository: Option<&Path>,
+    read: impl FnOnce(&Path) -> Result<Vec<u8>, SignersError>,
+) -> Option<PathBuf> {
+    let path = file(value, base)?;
+    if let Err(error) = read(&path) {
+        return value.mistake(error.to_string());
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    if let (Some(repository), Some(path)) = (repository.and_then(real), real(&path))
+        && path.starts_with(&repository)
+    {
+        return value.mistake(format!(
+            "expected a file outside of the policy repository {}, or whoever can change the repository could make himself \
+             a signer",
+            repository.display()
+        ));
+    }
+    Some(path)
 }
 
 fn issuers(value: Value<'_>, base: &Path) -> Option<Vec<IssuerEndpoint>> {
@@ -304,5 +376,68 @@ opps: 127.0.0.1:1
             "{mistakes}"
         );
         assert!(mistakes.contains("allowHttp"), "{mistakes}");
+    }
+
+    /// A configuration whose policy is in a repository of its own directory, and the operator's files beside it.
+    fn signers(files: &[&str], policy: &str) -> Result<Config, Diagnostics> {
+        let directory = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = directory.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "a@example.org ssh-ed25519 AAAA\n").unwrap();
+        }
+        let text = WHOLE.replace("policy: {repository: ../policy,", policy);
+        yaml::read("control.yaml", &text, |value| {
+            config(value, directory.path())
+        })
+    }
+
+    #[test]
+    fn signers_are_files_of_the_operators_own() {
+        let repository = ["policy/.git/HEAD", "allowed_signers", "keys.asc", "revoked"];
+        let all = "policy: {repository: policy, signers: {ssh: allowed_signers, sshRevoked: revoked, gpg: keys.asc},";
+        let files = signers(&repository, all).unwrap().policy.signers.unwrap();
+        assert!(files.ssh.unwrap().ends_with("allowed_signers"));
+        assert!(files.ssh_revoked.unwrap().ends_with("revoked"));
+        assert!(files.gpg.unwrap().ends_with("keys.asc"));
+
+        let refused = |policy: &str, files: &[&str]| {
+            let mistakes = signers(files, policy).unwrap_err().to_string();
+            assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+            mistakes
+        };
+        let mistake = refused("policy: {repository: policy, signers: {},", &repository);
+        assert!(mistake.starts_with("control.yaml:7:39: "), "{mistake}");
+        assert!(mistake.contains("got neither"), "{mistake}");
+        let revoked = "policy: {repository: policy, signers: {sshRevoked: revoked, gpg: keys.asc},";
+        let mistake = refused(revoked, &repository);
+        assert!(mistake.contains("of no use without `ssh`"), "{mistake}");
+        let ssh = "policy: {repository: policy, signers: {ssh: allowed_signers},";
+        let mistake = refused(ssh, &["policy/.git/HEAD"]);
+        assert!(
+            mistake.starts_with("control.yaml:7:45: cannot read "),
+            "{mistake}"
+        );
+    }
+
+    #[test]
+    fn signers_in_the_policy_repository_are_refused() {
+        let own = "policy: {repository: policy, signers: {ssh: policy/allowed_signers},";
+        let mistake = signers(&["policy/.git/HEAD", "policy/allowed_signers"], own).unwrap_err();
+        let mistake = mistake.to_string();
+        assert!(mistake.starts_with("control.yaml:7:45: "), "{mistake}");
+        assert!(mistake.contains("make himself a signer"), "{mistake}");
+    }
+
+    #[test]
+    fn a_plain_directory_has_no_signers() {
+        let plain = "policy: {repository: policy, signers: {ssh: allowed_signers},";
+        let mistake = signers(&["policy/a.yaml", "allowed_signers"], plain).unwrap_err();
+        let mistake = mistake.to_string();
+        assert!(
+            mistake.starts_with("control.yaml:7:39: expected no signers"),
+            "{mistake}"
+        );
+        assert!(mistake.contains("which nobody can sign"), "{mistake}");
     }
 }

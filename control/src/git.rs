@@ -4,15 +4,16 @@
 mod names;
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
+
+use crate::subprocess::{self, Failure, Finished, Limits};
 
 pub(crate) use names::{Branch, CommitId, Repository};
 
@@ -20,8 +21,6 @@ pub(crate) use names::{Branch, CommitId, Repository};
 pub(crate) const LOCAL_TIME: Duration = Duration::from_secs(20);
 /// How long a command may take that talks to another machine.
 pub(crate) const REMOTE_TIME: Duration = Duration::from_secs(120);
-/// How much of a command's error output is kept.
-const STDERR_LIMIT: u64 = 64 << 10;
 
 /// Settings that outrank every configuration file, the repository's own included.
 const SETTINGS: [&str; 7] = [
@@ -147,35 +146,7 @@ impl Git {
     /// Runs one command and returns what it wrote. Dropping the future stops the command and all that it started.
     pub(crate) async fn run(&self, call: Call) -> Result<Vec<u8>, GitError> {
         let name = call.name;
-        let failed = |source| GitError::Run {
-            command: name.to_owned(),
-            source,
-        };
-        let child = self
-            .command(&call)
-            .spawn()
-            .map_err(|source| match source.kind() {
-                io::ErrorKind::NotFound => GitError::Missing {
-                    program: self.program.clone(),
-                },
-                _ => failed(source),
-            })?;
-        let mut group = Group::of(child);
-        let finished =
-            tokio::time::timeout(call.limit, group.finish(call.input, call.output_limit)).await;
-        let Ok(finished) = finished else {
-            return Err(GitError::TimedOut {
-                command: name.to_owned(),
-                limit: call.limit,
-            });
-        };
-        let finished = finished.map_err(failed)?;
-        if finished.too_much {
-            return Err(GitError::TooMuch {
-                command: name.to_owned(),
-                limit: call.output_limit,
-            });
-        }
+        let finished = self.finish(call).await?;
         if !finished.status.success() {
             let stderr = String::from_utf8_lossy(&finished.stderr).trim().to_owned();
             return Err(GitError::Failed {
@@ -185,6 +156,30 @@ impl Git {
             });
         }
         Ok(finished.stdout)
+    }
+
+    /// Runs one command whose exit status is an answer.
+    pub(crate) async fn finish(&self, call: Call) -> Result<Finished, GitError> {
+        let command = || call.name.to_owned();
+        let limits = call.limits;
+        let finished = subprocess::run(self.command(&call), &call.input, limits).await;
+        finished.map_err(|failure| match failure {
+            Failure::Missing => GitError::Missing {
+                program: self.program.clone(),
+            },
+            Failure::Run(source) => GitError::Run {
+                command: command(),
+                source,
+            },
+            Failure::TimedOut => GitError::TimedOut {
+                command: command(),
+                limit: limits.time,
+            },
+            Failure::TooMuch => GitError::TooMuch {
+                command: command(),
+                limit: limits.output,
+            },
+        })
     }
 
     fn command(&self, call: &Call) -> Command {
@@ -211,18 +206,11 @@ impl Git {
         for setting in SETTINGS {
             command.arg("-c").arg(setting);
         }
+        for setting in &call.settings {
+            command.arg("-c").arg(setting);
+        }
+        command.envs(call.variables.iter().map(|(name, value)| (name, value)));
         command.arg(call.name).args(&call.arguments);
-        // A group of its own, so that what git starts (ssh, remote helpers) is stopped with it.
-        command.process_group(0).kill_on_drop(true);
-        let stdin = if call.input.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        };
-        command
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
         command
     }
 }
@@ -231,28 +219,46 @@ impl Git {
 pub(crate) struct Call {
     name: &'static str,
     directory: Option<PathBuf>,
+    settings: Vec<OsString>,
+    variables: Vec<(&'static str, OsString)>,
     arguments: Vec<OsString>,
     input: Vec<u8>,
-    limit: Duration,
-    output_limit: u64,
+    limits: Limits,
 }
 
 impl Call {
     pub(crate) fn new(name: &'static str) -> Self {
-        let (directory, arguments, input) = (None, Vec::new(), Vec::new());
         Self {
             name,
-            directory,
-            arguments,
-            input,
-            limit: LOCAL_TIME,
-            output_limit: 1 << 20,
+            directory: None,
+            settings: Vec::new(),
+            variables: Vec::new(),
+            arguments: Vec::new(),
+            input: Vec::new(),
+            limits: Limits {
+                time: LOCAL_TIME,
+                output: 1 << 20,
+            },
         }
     }
 
     /// Runs in this directory.
     pub(crate) fn at(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// A setting that outranks every configuration file, for this command.
+    pub(crate) fn setting(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        let mut setting = OsString::from(format!("{name}="));
+        setting.push(value);
+        self.settings.push(setting);
+        self
+    }
+
+    /// A variable of this command's environment.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name, value.as_ref().to_owned()));
         self
     }
 
@@ -272,82 +278,37 @@ impl Call {
     }
 
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
-        self.limit = limit;
+        self.limits.time = limit;
         self
     }
 
     pub(crate) fn output_limit(mut self, bytes: u64) -> Self {
-        self.output_limit = bytes;
+        self.limits.output = bytes;
         self
     }
 }
 
-/// A running command with everything it started; stopped when dropped before it ended.
-struct Group {
-    child: Child,
-    running: Option<Pid>,
-}
-
-struct Finished {
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-    too_much: bool,
-}
-
-impl Group {
-    fn of(child: Child) -> Self {
-        let running = child
-            .id()
-            .and_then(|id| i32::try_from(id).ok())
-            .map(Pid::from_raw);
-        Self { child, running }
+/// Makes a bare repository of the control plane's own, unless it is there.
+pub(crate) async fn make_bare(git: &Git, path: &Path, object_format: &str) -> Result<(), GitError> {
+    let failed = |source: io::Error| GitError::Mirror {
+        path: path.to_owned(),
+        source,
+    };
+    if fs::exists(path.join("HEAD")).map_err(failed)? {
+        return Ok(());
     }
-
-    /// Feeds and reads the command until it ends, or writes more than `limit` bytes.
-    async fn finish(&mut self, input: Vec<u8>, limit: u64) -> io::Result<Finished> {
-        let stdin = self.child.stdin.take();
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // A command that ends without reading everything is judged by its status.
-                let _ = stdin.write_all(&input).await;
-            }
-        };
-        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
-        let ((), stdout, stderr) = tokio::join!(
-            feed,
-            read_to(stdout, limit + 1),
-            read_to(stderr, STDERR_LIMIT)
-        );
-        let (stdout, stderr) = (stdout?, stderr?);
-        let too_much = stdout.len() as u64 > limit;
-        let status = self.child.wait().await?;
-        self.running = None;
-        Ok(Finished {
-            status,
-            stdout,
-            stderr,
-            too_much,
-        })
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.running {
-            // Not reaped yet, so the number is still this group's.
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
-
-/// Reads up to `limit` bytes, then closes the pipe, so that a command that writes on is ended by it.
-async fn read_to(pipe: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        pipe.take(limit).read_to_end(&mut bytes).await?;
-    }
-    Ok(bytes)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed)?;
+    // No template: a template could hold hooks. `init` on a half that an earlier one left makes it whole.
+    let call = Call::new("init").at(path);
+    let call = call
+        .args(["--quiet", "--bare", "--template="])
+        .arg(format!("--object-format={object_format}"));
+    git.run(call).await?;
+    Ok(())
 }
 
 /// The answer of a command that cannot be read; at most a little of it is repeated.

@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::policy::Reason;
+
 /// All of them, by the part that counts.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
@@ -31,24 +33,62 @@ impl Metrics {
 #[derive(Clone, Default)]
 pub(crate) struct PolicyMetrics {
     pub(crate) accepted: Counter,
-    pub(crate) refused: Counter,
+    refused: Family<RefusedLabels, Counter>,
     /// 1 while the newest revision is not the one in force.
     pub(crate) rejected: Gauge,
+    pub(crate) force_pushes: Counter,
+    pub(crate) rollbacks: Counter,
     pub(crate) source_errors: Counter,
-    accepted_at: Gauge<f64, AtomicU64>,
+    accepted_at: Seconds,
+    source_reached_at: Seconds,
+    source_failing_since: Seconds,
+}
+
+/// A point in time, in seconds since the epoch; 0 for none.
+type Seconds = Gauge<f64, AtomicU64>;
+
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
+}
+
+/// What was wrong with a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: &'static str,
 }
 
 impl PolicyMetrics {
     /// Notes when the revision in force was accepted.
     pub(crate) fn accepted_at(&self, time: SystemTime) {
-        self.accepted_at.set(
-            time.duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs_f64(),
-        );
+        self.accepted_at.set(seconds(time));
+    }
+
+    /// Counts a revision that was refused and is the newest.
+    pub(crate) fn refused(&self, reason: Reason) {
+        let reason = reason.as_str();
+        self.refused.get_or_create(&RefusedLabels { reason }).inc();
+        self.rejected.set(1);
+    }
+
+    /// Notes when the source was last read.
+    pub(crate) fn source_reached_at(&self, time: SystemTime) {
+        self.source_reached_at.set(seconds(time));
+    }
+
+    /// Notes since when the source cannot be read, or that it can.
+    pub(crate) fn source_failing_since(&self, time: Option<SystemTime>) {
+        self.source_failing_since
+            .set(time.map(seconds).unwrap_or_default());
     }
 
     fn register(&self, registry: &mut Registry) {
+        // There from the start, so that an alert on their rise sees the first rise.
+        for reason in Reason::ALL {
+            let reason = reason.as_str();
+            drop(self.refused.get_or_create(&RefusedLabels { reason }));
+        }
         registry.register(
             "policy_accepted",
             "Policy revisions that came into force",
@@ -56,18 +96,38 @@ impl PolicyMetrics {
         );
         registry.register(
             "policy_refused",
-            "Policy revisions with mistakes",
+            "Policy revisions that were refused, by what was wrong: signature or mistakes",
             self.refused.clone(),
         );
         registry.register(
             "policy_rejected",
-            "1 while the newest policy revision has mistakes, and an earlier one or none is in force",
+            "1 while the newest policy revision is refused, and an earlier one or none is in force",
             self.rejected.clone(),
         );
         registry.register(
             "policy_source_errors",
             "Failed attempts to read the policy's source",
             self.source_errors.clone(),
+        );
+        registry.register(
+            "policy_branch_force_pushes",
+            "Times that the policy's branch moved to a commit that does not build on the one before",
+            self.force_pushes.clone(),
+        );
+        registry.register(
+            "policy_branch_rollbacks",
+            "Times that the policy's branch moved back to an earlier commit",
+            self.rollbacks.clone(),
+        );
+        registry.register(
+            "policy_source_reached_timestamp_seconds",
+            "When the policy's source was last read, seconds since the epoch",
+            self.source_reached_at.clone(),
+        );
+        registry.register(
+            "policy_source_failing_since_timestamp_seconds",
+            "Since when the policy's source cannot be read, seconds since the epoch; 0 while it can",
+            self.source_failing_since.clone(),
         );
         registry.register(
             "policy_accepted_timestamp_seconds",

@@ -2,13 +2,13 @@
 //! a tree are labels here, not paths, so a symbolic link or `..` leads nowhere.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use countersign_policy::files::{self, Budget, ENTRY_LIMIT, Kind, PolicyFiles, TOTAL_LIMIT};
 
-use crate::git::{Branch, Call, CommitId, Git, GitError, LOCAL_TIME, Repository, answer};
+use crate::git::{
+    Branch, Call, CommitId, Git, GitError, LOCAL_TIME, Repository, answer, make_bare,
+};
 
 /// Where the mirror keeps the commit that was fetched last.
 const CANDIDATE: &str = "refs/countersign/candidate";
@@ -120,32 +120,40 @@ impl Mirror {
         Ok(files)
     }
 
+    /// The repository that has a commit that was fetched or put.
+    pub(crate) fn repository_of(&self, commit: &CommitId) -> PathBuf {
+        self.directory(commit.object_format())
+    }
+
+    /// A commit as git keeps it, without the files that belong to it.
+    pub(crate) async fn object(&self, commit: &CommitId) -> Result<Vec<u8>, GitError> {
+        let call = Call::new("cat-file").at(&self.repository_of(commit));
+        self.git.run(call.args(["commit", commit.as_str()])).await
+    }
+
+    /// Puts back what [`object`](Self::object) gave, if it is that commit.
+    pub(crate) async fn put(&self, commit: &CommitId, object: Vec<u8>) -> Result<(), GitError> {
+        let mirror = self.made(commit.object_format()).await?;
+        let call = Call::new("hash-object").at(&mirror);
+        let call = call.args(["-w", "-t", "commit", "--stdin"]).input(object);
+        let output = self.git.run(call).await?;
+        let id = String::from_utf8_lossy(&output);
+        if id.trim_end() == commit.as_str() {
+            Ok(())
+        } else {
+            Err(answer("hash-object", &format!("expected {commit}"), &id))
+        }
+    }
+
     fn directory(&self, object_format: &str) -> PathBuf {
         self.state_directory
             .join(format!("policy.{object_format}.git"))
     }
 
-    /// Makes the mirror, unless it is there. `init` on one that is there changes nothing.
+    /// Makes the mirror, unless it is there.
     async fn made(&self, object_format: &str) -> Result<PathBuf, GitError> {
         let mirror = self.directory(object_format);
-        let failed = |source: io::Error| GitError::Mirror {
-            path: mirror.clone(),
-            source,
-        };
-        if fs::exists(mirror.join("HEAD")).map_err(failed)? {
-            return Ok(mirror);
-        }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&mirror)
-            .map_err(failed)?;
-        let call = Call::new("init").at(&mirror);
-        // No template: a template could hold hooks.
-        let call = call
-            .args(["--quiet", "--bare", "--template="])
-            .arg(format!("--object-format={object_format}"));
-        self.git.run(call).await?;
+        make_bare(&self.git, &mirror, object_format).await?;
         Ok(mirror)
     }
 }

@@ -1,6 +1,9 @@
 //! The policy in force: each new revision is compiled and takes the place of the one before if it is good; if it is not,
 //! nothing changes but what status and log say.
 
+mod following;
+mod refusal;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,12 +13,16 @@ use countersign_policy::document::{Document, TokenIssuer};
 use countersign_policy::{Diagnostics, Policy};
 
 use crate::metrics::PolicyMetrics;
-use crate::source::{Candidate, Source, SourceError};
+use crate::signatures::Signature;
+use crate::source::{Candidate, Seen, Signed, Source};
 use crate::state::{LastGood, StateDirectory};
 use crate::world::WorldSender;
 
-/// How many mistakes of a rejected revision are told; a revision may have thousands.
-const TOLD_MISTAKES: usize = 50;
+#[cfg(test)]
+pub(crate) use following::Failing;
+pub(crate) use following::{BranchMove, SourceState};
+pub(crate) use refusal::Reason;
+use refusal::Refusal;
 
 /// What is known of the policy.
 #[derive(Clone, Default)]
@@ -24,8 +31,10 @@ pub(crate) struct PolicyState {
     pub(crate) in_force: Option<Arc<InForce>>,
     /// The newest revision, if it is not good.
     pub(crate) rejected: Option<Arc<Rejected>>,
-    /// Why the source cannot be read now.
-    pub(crate) source_error: Option<Arc<str>>,
+    /// How it stands with the place that policy comes from.
+    pub(crate) source: SourceState,
+    /// The last time that the branch did not move forward.
+    pub(crate) moved: Option<Arc<BranchMove>>,
 }
 
 /// A good revision.
@@ -34,13 +43,16 @@ pub(crate) struct InForce {
     /// Every token issuer that it names.
     pub(crate) issuers: Vec<TokenIssuer>,
     pub(crate) accepted_at: SystemTime,
+    /// Who made it, where signers are configured.
+    pub(crate) signed: Option<Signed>,
 }
 
 /// A revision that is not good.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Rejected {
     pub(crate) revision: String,
-    /// `file:line:column: message` each.
+    pub(crate) reason: Reason,
+    /// Mistakes are `file:line:column: message` each.
     pub(crate) errors: Vec<String>,
 }
 
@@ -50,7 +62,11 @@ fn compile(
     candidate: &Candidate,
     accepted_at: SystemTime,
 ) -> Result<InForce, Diagnostics> {
-    let Candidate { revision, files } = candidate;
+    let Candidate {
+        revision,
+        signed,
+        files,
+    } = candidate;
     let parsed = countersign_policy::document::parse(files.files.iter().cloned());
     if !files.mistakes.is_empty() {
         let mut mistakes = files.mistakes.clone();
@@ -68,6 +84,7 @@ fn compile(
         policy,
         issuers,
         accepted_at,
+        signed: signed.clone(),
     })
 }
 
@@ -84,6 +101,7 @@ pub(crate) fn compile_texts(
         .collect::<Vec<_>>();
     let candidate = Candidate {
         revision: revision.to_owned(),
+        signed: None,
         files: files.into(),
     };
     compile(trust_domain, &candidate, SystemTime::UNIX_EPOCH)
@@ -110,25 +128,44 @@ impl PolicyKeeper {
     /// Brings the last good revision of an earlier start into force, and then follows the source for ever.
     pub(crate) async fn follow(self, mut source: Source) {
         let keeper = Arc::new(self);
-        keeper.restore();
+        keeper.restore(&source).await;
         loop {
+            let in_force = keeper.revision_in_force();
+            let before = source.last_seen().map(str::to_owned);
             match source.look().await {
-                Ok(Some(candidate)) => {
-                    // Compiling and writing to disk take their time; the streams to sidecars must not wait for it.
-                    let keeper = Arc::clone(&keeper);
-                    let offer = move || keeper.offer(candidate, SystemTime::now());
-                    if let Err(error) = tokio::task::spawn_blocking(offer).await {
-                        tracing::error!(%error, "a policy revision could not be compiled; this is a bug");
+                Ok(seen) => {
+                    keeper.source_is_well(SystemTime::now());
+                    if let Some(seen) = seen {
+                        let before = before.or_else(|| in_force.clone());
+                        let before = before.unwrap_or_else(|| seen.revision().to_owned());
+                        Self::take(&keeper, seen).await;
+                        // After the revision has come into force: telling people must not delay it.
+                        let moved = source.moved(&before, in_force.as_deref()).await;
+                        keeper.tell_move(moved, SystemTime::now());
                     }
                 }
-                Ok(None) => keeper.source_is_well(),
-                Err(error) => keeper.source_failed(&error),
+                Err(error) => keeper.source_failed(&error, SystemTime::now(), source.pause()),
             }
             source.worth_a_look().await;
         }
     }
 
-    fn restore(&self) {
+    /// Compiling and writing to disk take their time; the streams to sidecars must not wait for it.
+    async fn take(keeper: &Arc<Self>, seen: Seen) {
+        let keeper = Arc::clone(keeper);
+        let take = move || match seen {
+            Seen::Candidate(candidate) => keeper.offer(candidate, SystemTime::now()),
+            Seen::Untrusted(untrusted) => {
+                let revision = untrusted.commit.to_string();
+                keeper.reject(revision, untrusted.into());
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(take).await {
+            tracing::error!(%error, "a policy revision could not be compiled; this is a bug");
+        }
+    }
+
+    async fn restore(&self, source: &Source) {
         let last = match self.state.load() {
             Ok(Some(last)) => last,
             Ok(None) => return,
@@ -150,8 +187,22 @@ impl PolicyKeeper {
             );
             return;
         }
+        // It may have been accepted when other signers were configured, or none.
+        let revision = last.revision;
+        let signed = match source.vouch_for(&revision, last.commit).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::warn!(
+                    revision,
+                    %error,
+                    "the last good policy is not vouched for by a configured signer, and not used"
+                );
+                return;
+            }
+        };
         let candidate = Candidate {
-            revision: last.revision,
+            revision,
+            signed,
             files: last.files.into(),
         };
         match compile(&self.trust_domain, &candidate, last.accepted_at) {
@@ -166,11 +217,15 @@ impl PolicyKeeper {
         }
     }
 
+    fn revision_in_force(&self) -> Option<String> {
+        let world = self.world.borrow();
+        let good = world.policy.in_force.as_ref()?;
+        Some(good.policy.revision().to_owned())
+    }
+
     /// Takes a revision that is new, or that the source has gone back to.
     fn offer(&self, candidate: Candidate, now: SystemTime) {
-        self.source_is_well();
-        let in_force = self.world.borrow().policy.in_force.clone();
-        if in_force.is_some_and(|good| good.policy.revision() == candidate.revision) {
+        if self.revision_in_force().as_ref() == Some(&candidate.revision) {
             self.world
                 .send_if_modified(|world| world.policy.rejected.take().is_some());
             self.metrics.rejected.set(0);
@@ -179,9 +234,12 @@ impl PolicyKeeper {
         match compile(&self.trust_domain, &candidate, now) {
             Ok(good) => {
                 let revision = &candidate.revision;
+                let signature = candidate.signed.as_ref().map(|signed| &signed.signature);
                 tracing::info!(
                     revision,
                     files = candidate.files.files.len(),
+                    signer = signature.map(Signature::signer),
+                    key = signature.map(Signature::key),
                     "policy accepted"
                 );
                 self.metrics.accepted.inc();
@@ -189,7 +247,7 @@ impl PolicyKeeper {
                 self.bring_into_force(good);
                 self.save(candidate, now);
             }
-            Err(mistakes) => self.reject(candidate.revision, &mistakes),
+            Err(mistakes) => self.reject(candidate.revision, mistakes.into()),
         }
     }
 
@@ -205,12 +263,17 @@ impl PolicyKeeper {
 
     fn save(&self, candidate: Candidate, accepted_at: SystemTime) {
         let Origin { repository, branch } = self.origin.clone();
-        let Candidate { revision, files } = candidate;
+        let Candidate {
+            revision,
+            signed,
+            files,
+        } = candidate;
         let last_good = LastGood {
             repository,
             branch,
             revision,
             accepted_at,
+            commit: signed.map(|signed| signed.commit),
             files: files.files,
         };
         if let Err(error) = self.state.save(&last_good) {
@@ -218,75 +281,47 @@ impl PolicyKeeper {
         }
     }
 
-    fn reject(&self, revision: String, mistakes: &Diagnostics) {
-        let mut errors: Vec<String> = mistakes
-            .iter()
-            .take(TOLD_MISTAKES)
-            .map(ToString::to_string)
-            .collect();
+    fn reject(&self, revision: String, refusal: Refusal) {
+        let (reason, count) = (refusal.reason, refusal.count());
+        let errors = refusal.told();
         for error in &errors {
-            tracing::warn!(revision, %error, "the policy has a mistake");
+            tracing::warn!(revision, %error, "{}", reason.headline());
         }
-        if mistakes.len() > TOLD_MISTAKES {
-            errors.push(format!("and {} more", mistakes.len() - TOLD_MISTAKES));
-        }
-        self.metrics.refused.inc();
-        self.metrics.rejected.set(1);
-        let in_force = self.world.borrow().policy.in_force.clone();
-        match &in_force {
-            Some(good) => {
-                let stays = good.policy.revision();
-                tracing::warn!(
-                    revision,
-                    stays,
-                    mistakes = mistakes.len(),
-                    "policy rejected, the last good revision stays"
-                );
-            }
+        self.metrics.refused(reason);
+        match self.revision_in_force() {
+            Some(stays) if stays == revision => tracing::warn!(
+                revision,
+                reason = reason.as_str(),
+                "the policy in force would not be accepted any more; it stays until another comes or the control plane restarts"
+            ),
+            Some(stays) => tracing::warn!(
+                revision,
+                stays,
+                reason = reason.as_str(),
+                mistakes = count,
+                "policy rejected, the last good revision stays"
+            ),
             None => {
                 tracing::warn!(
                     revision,
-                    mistakes = mistakes.len(),
+                    reason = reason.as_str(),
+                    mistakes = count,
                     "policy rejected, and there is no earlier one: sidecars deny"
                 );
                 let first = errors.first().map(String::as_str).unwrap_or_default();
                 self.ready.not_ready(format!(
-                    "no revision was accepted yet; {revision} has mistakes: {first}"
+                    "no revision was accepted yet; {revision} {}: {first}",
+                    reason.predicate()
                 ));
             }
         }
-        let rejected = Arc::new(Rejected { revision, errors });
+        let rejected = Arc::new(Rejected {
+            revision,
+            reason,
+            errors,
+        });
         self.world
             .send_modify(|world| world.policy.rejected = Some(rejected));
-    }
-
-    fn source_failed(&self, error: &SourceError) {
-        let error: Arc<str> = error.to_string().into();
-        self.metrics.source_errors.inc();
-        let is_new = self.world.send_if_modified(|world| {
-            world
-                .policy
-                .source_error
-                .replace(Arc::clone(&error))
-                .as_ref()
-                != Some(&error)
-        });
-        if is_new {
-            tracing::warn!(%error, "the policy's source cannot be read");
-        }
-        if self.world.borrow().policy.in_force.is_none() {
-            self.ready
-                .not_ready(format!("no revision was accepted yet: {error}"));
-        }
-    }
-
-    fn source_is_well(&self) {
-        if self
-            .world
-            .send_if_modified(|world| world.policy.source_error.take().is_some())
-        {
-            tracing::info!("the policy's source can be read again");
-        }
     }
 }
 

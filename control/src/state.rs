@@ -35,8 +35,32 @@ pub(crate) struct LastGood {
     pub(crate) branch: String,
     pub(crate) revision: String,
     pub(crate) accepted_at: SystemTime,
+    /// The signed commit as git keeps it, if signers were configured: by it the signature is verified again.
+    #[serde(default, with = "hexadecimal")]
+    pub(crate) commit: Option<Vec<u8>>,
     /// Path and content.
     pub(crate) files: Vec<(String, String)>,
+}
+
+/// A commit is not always UTF-8.
+mod hexadecimal {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().map(hex::encode).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| hex::decode(text).map_err(D::Error::custom))
+            .transpose()
+    }
 }
 
 /// The directory, which no other process uses at the same time.
@@ -135,6 +159,7 @@ mod tests {
             branch: "main".to_owned(),
             revision: revision.to_owned(),
             accepted_at: SystemTime::UNIX_EPOCH,
+            commit: Some(b"tree \xff".to_vec()),
             files: vec![("a.yaml".to_owned(), "kind: x".to_owned())],
         }
     }
@@ -159,6 +184,16 @@ mod tests {
             fs::metadata(path).unwrap().permissions().mode() & 0o777,
             0o700
         );
+    }
+
+    #[test]
+    fn a_file_from_before_signatures_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(directory.path()).unwrap();
+        let mut old = serde_json::to_value(policy("one")).unwrap();
+        old.as_object_mut().unwrap().remove("commit").unwrap();
+        fs::write(state.last_good(), old.to_string()).unwrap();
+        assert_eq!(state.load().unwrap().unwrap().commit, None);
     }
 
     #[test]

@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 
 use countersign_policy::document::KeySource;
 
+use crate::history::Moved;
 use crate::issuers::KeyPlace;
+use crate::policy::PolicyState;
 use crate::sidecars::Sidecars;
 use crate::world::World;
 
 /// The whole status.
-pub(crate) fn status(world: &World, sidecars: &Sidecars) -> Value {
+pub(crate) fn status(world: &World, sidecars: &Sidecars, now: SystemTime) -> Value {
     json!({
-        "policy": policy(world),
+        "policy": policy(&world.policy, now),
         "directory": directory(world),
         "issuers": issuers(world),
         "sidecars": sidecars.list().into_iter().map(|sidecar| {
@@ -34,14 +36,38 @@ pub(crate) fn status(world: &World, sidecars: &Sidecars) -> Value {
     })
 }
 
-fn policy(world: &World) -> Value {
-    let in_force = world.policy.in_force.as_ref();
-    let rejected = world.policy.rejected.as_ref();
+fn policy(policy: &PolicyState, now: SystemTime) -> Value {
+    let seconds_since = |time| now.duration_since(time).unwrap_or_default().as_secs();
+    let in_force = policy.in_force.as_ref();
+    let signature = in_force
+        .and_then(|good| good.signed.as_ref())
+        .map(|signed| &signed.signature);
+    let source = &policy.source;
     json!({
         "revision": in_force.map(|good| good.policy.revision()),
         "acceptedAt": in_force.map(|good| rfc3339(good.accepted_at)),
-        "rejected": rejected.map(|bad| json!({ "revision": bad.revision, "errors": bad.errors })),
-        "sourceError": world.policy.source_error.as_deref(),
+        "ageSeconds": in_force.map(|good| seconds_since(good.accepted_at)),
+        "signedBy": signature.map(|signature| json!({ "signer": signature.signer(), "key": signature.key() })),
+        "rejected": policy.rejected.as_ref().map(|bad| json!({
+            "revision": bad.revision,
+            "reason": bad.reason.as_str(),
+            "errors": bad.errors,
+        })),
+        "branchMoved": policy.moved.as_ref().map(|moved| {
+            let (how, from, to) = match &moved.moved {
+                Moved::Back { from, to } => ("rollback", from, to),
+                Moved::Aside { from, to } => ("force-push", from, to),
+            };
+            json!({ "how": how, "from": from, "to": to, "at": rfc3339(moved.at) })
+        }),
+        "sourceReachedAt": source.reached_at.map(rfc3339),
+        "sourceError": source.failing.as_ref().map(|failing| failing.error.as_str()),
+        "sourceFailing": source.failing.as_ref().map(|failing| json!({
+            "since": rfc3339(failing.since),
+            "seconds": seconds_since(failing.since),
+            "attempts": failing.attempts,
+            "retryAt": rfc3339(failing.retry_at),
+        })),
     })
 }
 
@@ -81,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::issuers::Keys;
-    use crate::policy::{Rejected, compile_texts};
+    use crate::policy::{BranchMove, Failing, Reason, Rejected, compile_texts};
     use crate::sidecars::{ReportedStatus, Sidecar};
 
     const ISSUER: &str = "\
@@ -94,12 +120,22 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
     #[test]
     fn an_empty_world_has_the_same_shape_as_a_full_one() {
         let expected = json!({
-            "policy": {"revision": null, "acceptedAt": null, "rejected": null, "sourceError": null},
+            "policy": {
+                "revision": null, "acceptedAt": null, "ageSeconds": null, "signedBy": null, "rejected": null,
+                "branchMoved": null, "sourceReachedAt": null, "sourceError": null, "sourceFailing": null,
+            },
             "directory": {"workloads": null, "errors": []},
             "issuers": [],
             "sidecars": [],
         });
-        assert_eq!(status(&World::default(), &Sidecars::default()), expected);
+        assert_eq!(
+            status(
+                &World::default(),
+                &Sidecars::default(),
+                SystemTime::UNIX_EPOCH
+            ),
+            expected
+        );
     }
 
     #[test]
@@ -120,10 +156,25 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
         world.policy.in_force = Some(Arc::new(in_force));
         let rejected = Rejected {
             revision: "r2".to_owned(),
+            reason: Reason::Mistakes,
             errors: vec!["a.yaml:1:1: wrong".to_owned()],
         };
         world.policy.rejected = Some(Arc::new(rejected));
-        world.policy.source_error = Some("unreachable".into());
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        world.policy.source.reached_at = Some(at(1));
+        world.policy.source.failing = Some(Arc::new(Failing {
+            error: "unreachable".to_owned(),
+            since: at(2),
+            attempts: 3,
+            retry_at: at(7),
+        }));
+        world.policy.moved = Some(Arc::new(BranchMove {
+            moved: Moved::Back {
+                from: "r3".to_owned(),
+                to: "r1".to_owned(),
+            },
+            at: at(4),
+        }));
         world.directory.mistakes = Arc::from(["directory.yaml:1:1: wrong".to_owned()]);
         let sidecars = Sidecars::default();
         let entry = sidecars.enter(Sidecar {
@@ -141,8 +192,15 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
             "policy": {
                 "revision": "r1",
                 "acceptedAt": "1970-01-01T00:00:00.000Z",
-                "rejected": {"revision": "r2", "errors": ["a.yaml:1:1: wrong"]},
+                "ageSeconds": 5,
+                "signedBy": null,
+                "rejected": {"revision": "r2", "reason": "mistakes", "errors": ["a.yaml:1:1: wrong"]},
+                "branchMoved": {"how": "rollback", "from": "r3", "to": "r1", "at": "1970-01-01T00:00:04.000Z"},
+                "sourceReachedAt": "1970-01-01T00:00:01.000Z",
                 "sourceError": "unreachable",
+                "sourceFailing": {
+                    "since": "1970-01-01T00:00:02.000Z", "seconds": 3, "attempts": 3, "retryAt": "1970-01-01T00:00:07.000Z",
+                },
             },
             "directory": {"workloads": null, "errors": ["directory.yaml:1:1: wrong"]},
             "issuers": [{
@@ -154,6 +212,6 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
                 "address": "127.0.0.1:7", "revision": "r1", "error": "no",
             }],
         });
-        assert_eq!(status(&world, &sidecars), expected);
+        assert_eq!(status(&world, &sidecars, at(5)), expected);
     }
 }
