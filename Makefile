@@ -29,6 +29,7 @@ demo: build ## Run the shop on a mesh, and show what is allowed and what is not
 
 .PHONY: test
 test: build ## Run unit, property and end-to-end tests
+	@$(call need,ssh-keygen,openssh-client)
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
 	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins
 	$(CARGO) test --locked --workspace --no-fail-fast --test '*'

@@ -402,7 +402,8 @@ async fn a_remote_that_is_away_is_told_with_its_age_and_followed_again_when_it_i
         if failing.attempts >= 3 {
             break failing;
         }
-        tokio::task::yield_now().await;
+        // Between one look and the next.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     assert_eq!(failing.since, since);
     assert!(failing.retry_at > since);
