@@ -129,7 +129,7 @@ async fn main() -> io::Result<()> {
         ],
         remove_prefixes: &["countersign-"],
         add: Some(&added),
-        close: false,
+        ..HeaderEdits::default()
     };
     let kilobyte = "a".repeat(1024);
     let responses = [

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use countersign_identity::testing::TestAuthority;
@@ -67,9 +67,42 @@ pub(crate) struct Callee {
     pub(crate) wire_address: SocketAddr,
     /// What callers name on the wire.
     pub(crate) destination: SocketAddr,
+    pub(crate) log: Log,
 }
 
-/// A policy for `orders` of these rules, which are the text of `spec.rules`.
+/// A decision log that a test can read.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The first so many decisions, once they are there.
+    pub(crate) async fn decisions(&self, count: usize) -> Vec<serde_json::Value> {
+        loop {
+            let text = self.0.lock().unwrap().clone();
+            let lines: Vec<_> = text.split_inclusive(|byte| *byte == b'\n').collect();
+            if lines.iter().filter(|line| line.ends_with(b"\n")).count() >= count {
+                let first = lines.into_iter().take(count);
+                return first
+                    .map(|line| serde_json::from_slice(line).unwrap())
+                    .collect();
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+/// A policy for `orders` of these rules, which are the text of `spec.rules`. More documents may follow them.
 pub(crate) fn policy(rules: &str) -> WorkloadPolicy {
     let text = format!(
         "apiVersion: countersign.dev/v1\nkind: AccessPolicy\n\
@@ -85,7 +118,7 @@ fn trust_domain() -> TrustDomain {
 }
 
 /// The parts of a sidecar of the workload `name`, but for its listeners.
-fn parts(store: &Arc<IdentityStore>, name: &str, limits: Limits) -> Parts {
+fn parts(store: &Arc<IdentityStore>, name: &str, limits: Limits, log: Log) -> Parts {
     let config = format!(
         "workload: {name}\ntrustDomain: test\ncontrol: localhost:1\ninbound: 127.0.0.1:1\nops: 127.0.0.1:2\n\
          identity: {{ca: 'localhost:1', bundle: bundle.pem, joinTokenFile: token}}"
@@ -100,7 +133,7 @@ fn parts(store: &Arc<IdentityStore>, name: &str, limits: Limits) -> Parts {
         config: Arc::new(config),
         identity: Arc::clone(store),
         state: State::new(),
-        decisions: DecisionLog::new(std::io::sink(), dropped).unwrap(),
+        decisions: DecisionLog::new(log, dropped).unwrap(),
         metrics,
         ids: Arc::new(Ids::new()),
         drain: Drain::new(),
@@ -115,7 +148,8 @@ pub(crate) async fn callee(
     limits: Limits,
 ) -> Callee {
     let store = ca.store("orders");
-    let parts = parts(&store, "orders", limits);
+    let log = Log::default();
+    let parts = parts(&store, "orders", limits, log.clone());
     let state = Arc::clone(&parts.state);
     let destination = SocketAddr::from(([10, 0, 0, 1], 8080));
     state.set_directory(Directory {
@@ -142,6 +176,7 @@ pub(crate) async fn callee(
         drain,
         wire_address,
         destination,
+        log,
     }
 }
 
@@ -160,7 +195,7 @@ pub(crate) async fn caller(
     limits: Limits,
 ) -> Caller {
     let store = ca.store(name);
-    let parts = parts(&store, name, limits);
+    let parts = parts(&store, name, limits, Log::default());
     let state = Arc::clone(&parts.state);
     let service = Service {
         name: SERVICE.to_owned(),

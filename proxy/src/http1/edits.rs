@@ -16,6 +16,9 @@ pub struct HeaderEdits<'a> {
     pub add: Option<&'a AddedHeaders>,
     /// Tell the next hop that the connection ends with this message.
     pub close: bool,
+    /// What a request asks for instead of its target: path and query, or `*` (RFC 9112 §3.2.1). Without it, the target
+    /// stays as it was sent. For responses it means nothing.
+    pub target: Option<&'a str>,
 }
 
 impl HeaderEdits<'_> {

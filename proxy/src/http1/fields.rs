@@ -303,6 +303,16 @@ impl Fields {
     /// Writes the head again: start line and the lines that travel on byte for byte, what is
     /// renewed for the next connection, what is added, and the empty line.
     pub(super) fn write_to(&self, out: &mut BytesMut, edits: &HeaderEdits<'_>) {
+        self.write_from(0, out, edits);
+    }
+
+    /// The same without the start line, in whose place the caller has written another.
+    pub(super) fn write_lines_to(&self, out: &mut BytesMut, edits: &HeaderEdits<'_>) {
+        let start = self.lines.first().map_or(self.end(), |line| line.name);
+        self.write_from(start, out, edits);
+    }
+
+    fn write_from(&self, start: u32, out: &mut BytesMut, edits: &HeaderEdits<'_>) {
         out.reserve(
             self.bytes
                 .len()
@@ -310,7 +320,7 @@ impl Fields {
                 .saturating_add(64),
         );
         // Lines that stay are copied in runs: with nothing to remove, the head is one copy.
-        let mut run = 0;
+        let mut run = start;
         for (index, line) in self.lines.iter().enumerate() {
             if self.stays(line, edits) {
                 continue;

@@ -23,6 +23,14 @@ impl Version {
             Self::Http10
         }
     }
+
+    /// As it is written in a start line (RFC 9112 §2.3).
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
 }
 
 /// Where the body of a message ends.

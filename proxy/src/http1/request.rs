@@ -112,6 +112,8 @@ impl RequestHead {
     #[must_use]
     pub fn path_and_query(&self) -> &str {
         match self.text(self.path_and_query) {
+            // RFC 9112 §3.2.4.
+            "" if self.method() == "OPTIONS" => "*",
             "" => "/",
             path => path,
         }
@@ -187,7 +189,28 @@ impl RequestHead {
     /// Appends the head as it is passed on: byte for byte, without the headers of this connection
     /// and those that `edits` removes, with those that it adds.
     pub fn write_to(&self, out: &mut BytesMut, edits: &HeaderEdits<'_>) {
-        self.fields.write_to(out, edits);
+        let Some(target) = edits.target else {
+            return self.fields.write_to(out, edits);
+        };
+        for part in [
+            self.method(),
+            " ",
+            target,
+            " ",
+            self.version.as_str(),
+            "\r\n",
+        ] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        // An absolute target took the name of the host along.
+        if let Some(host) = self.host
+            && host.0 < self.target.1
+        {
+            for part in ["host: ", self.text(host), "\r\n"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+        self.fields.write_lines_to(out, edits);
     }
 
     fn text(&self, (start, end): Span) -> &str {

@@ -138,9 +138,12 @@ where
 {
     let added = verified_facts(permit)?;
     let removed: Vec<&str> = permit.removed().chain([DESTINATION_HEADER]).collect();
+    // The application is the origin server: it is told the path and no more (RFC 9112 §3.2.1), and the one that was judged.
+    let path = permit.path().unwrap_or(request.path_and_query());
     let edits = HeaderEdits {
         remove: &removed,
         add: Some(&added),
+        target: (path != request.target()).then_some(path),
         ..HeaderEdits::default()
     };
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Inbound;
@@ -66,6 +66,16 @@ pub(super) async fn call(
 
     let (mut head, body) = request.into_parts();
     edit(&mut head.headers, &permit);
+    if let Some(path) = permit.path() {
+        head.uri = match with_path(head.uri, path) {
+            Ok(uri) => uri,
+            Err(error) => {
+                let detail = format!("the normal form of the path cannot be sent: {error}");
+                let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
+                return answer(respond, &problem, grpc);
+            }
+        };
+    }
     let ended = body.is_end_stream();
     let started_call = match inbound.applications.http2(&permit, port).await {
         Ok(client) => client
@@ -157,6 +167,13 @@ fn edit(headers: &mut HeaderMap, permit: &Permit) {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
+}
+
+/// The same URI with the path that was judged.
+fn with_path(uri: Uri, path: &str) -> Result<Uri, http::Error> {
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(path.parse()?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 fn application_failed(port: &OwnPort, error: &h2::Error) -> Problem {

@@ -1,3 +1,5 @@
+mod paths;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -7,11 +7,14 @@ mod caller;
 mod permit;
 mod tokens;
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use countersign_policy::{Call, Decision, Headers, Request, Subject, Verdict, WorkloadPolicy};
+use countersign_policy::{
+    Call, Decision, Headers, Reason, Request, Subject, Verdict, WorkloadPolicy,
+};
 use http::StatusCode;
 
 pub(crate) use caller::Caller;
@@ -97,15 +100,19 @@ impl Judge {
         // The application goes on with the trace that the log line names.
         let started_trace = trace.is_none().then(|| TraceParent::start(&self.parts.ids));
         let now = SystemTime::now();
+        let policy = self.parts.state.policy();
+        let normal = normal_path(policy.as_deref(), request);
         let evidence = Evidence {
             caller,
             target,
-            request,
+            request: request.map(|request| Request {
+                path: normal.as_deref().unwrap_or(request.path),
+                ..request
+            }),
             trace,
             started_trace,
             now,
         };
-        let policy = self.parts.state.policy();
         let revision = policy.as_deref().map(WorkloadPolicy::revision);
 
         let (decision, verified) = match self.decide(policy.as_deref(), &evidence) {
@@ -133,10 +140,16 @@ impl Judge {
         match decision.verdict {
             Verdict::Allow => {
                 let counted = self.parts.metrics.live_call(Direction::Inbound);
+                let started_trace = evidence.started_trace;
+                let path = match normal {
+                    Some(Cow::Owned(path)) => Some(path),
+                    Some(Cow::Borrowed(_)) | None => None,
+                };
                 Ok(Permit::new(
                     caller.clone(),
                     verified,
-                    evidence.started_trace,
+                    path,
+                    started_trace,
                     live,
                     counted,
                 ))
@@ -241,7 +254,9 @@ impl Refusal {
 impl Denial {
     /// `name_rule`: whether the caller may know which policy and rule denied its call.
     fn decided(decision: &Decision, id: DecisionId, name_rule: bool) -> Self {
-        let (detail, rule) = if name_rule {
+        let malformed = matches!(decision.reason, Reason::AmbiguousPath(_));
+        // What is wrong with a request tells nothing about policy.
+        let (detail, rule) = if name_rule || malformed {
             let rule = decision
                 .rule
                 .as_ref()
@@ -254,7 +269,11 @@ impl Denial {
             )
         };
         Self(Problem {
-            status: StatusCode::FORBIDDEN,
+            status: if malformed {
+                StatusCode::BAD_REQUEST
+            } else {
+                StatusCode::FORBIDDEN
+            },
             reason: decision.reason.class(),
             detail,
             decision: Some(Box::new(DecisionRef {
@@ -288,6 +307,15 @@ impl Denial {
     pub(crate) fn problem(&self) -> &Problem {
         &self.0
     }
+}
+
+/// The path of a request in the form in which it is judged, logged and forwarded. `None` where it has none: policy denies
+/// such a call, and the log shows it as it was sent.
+fn normal_path<'r>(
+    policy: Option<&WorkloadPolicy>,
+    request: Option<Request<'r>>,
+) -> Option<Cow<'r, str>> {
+    policy?.normal_path(request?.path).ok()
 }
 
 /// The caller's trace, if it names one. A header that is not a `traceparent` counts as absent (W3C Trace Context §4.3).

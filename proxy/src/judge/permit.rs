@@ -21,6 +21,8 @@ pub(crate) struct Permit {
     /// `issuer/sub` of the verified token.
     subject: Option<String>,
     strip: Vec<Arc<str>>,
+    /// The normal form of the path, where it is not what was sent.
+    path: Option<String>,
     /// A trace that begins here, because the caller named none.
     new_trace: Option<String>,
     _live: CallGuard,
@@ -31,6 +33,7 @@ impl Permit {
     pub(super) fn new(
         caller: Caller,
         verified: Verified,
+        path: Option<String>,
         new_trace: Option<TraceParent>,
         live: CallGuard,
         counted: LiveCall,
@@ -47,10 +50,17 @@ impl Permit {
             caller,
             subject: subject.filter(|subject| is_field_value(subject)),
             strip: verified.strip,
+            path,
             new_trace: new_trace.map(|trace| trace.to_string()),
             _live: live,
             _counted: counted,
         }
+    }
+
+    /// The path that was judged, with the query, to be forwarded in place of the one that was sent; `None` if they are the
+    /// same.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     /// The headers to be removed from the request: those only we may set, and tokens that stay here.

@@ -62,7 +62,7 @@ fn named_headers_are_removed_and_others_added() {
         remove: &["x-forwarded-client-cert"],
         remove_prefixes: &["countersign-"],
         add: Some(&add),
-        close: false,
+        ..HeaderEdits::default()
     };
     assert_eq!(
         passed_on(&head, &edits),
@@ -83,4 +83,44 @@ fn without_headers_there_is_still_an_empty_line() {
         passed_on(&head, &HeaderEdits::default()),
         "GET / HTTP/1.0\r\n\r\n"
     );
+}
+
+#[test]
+fn another_target_takes_the_place_of_the_one_that_was_sent() {
+    for (sent, target, passed) in [
+        (
+            "GET //a HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n",
+            "/a?q",
+            "GET /a?q HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n",
+        ),
+        (
+            "GET http://h/a HTTP/1.1\r\nKeep-Alive: 1\r\nHost: h\r\n\r\n",
+            "/a",
+            "GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+        ),
+        // What HTTP/1.0 names the host by is the target alone.
+        (
+            "GET http://h:1/a HTTP/1.0\r\nA: b\r\n\r\n",
+            "/a",
+            "GET /a HTTP/1.0\r\nhost: h:1\r\nA: b\r\n\r\n",
+        ),
+        (
+            "OPTIONS http://h HTTP/1.0\r\n\r\n",
+            "*",
+            "OPTIONS * HTTP/1.0\r\nhost: h\r\n\r\n",
+        ),
+        ("GET /a HTTP/1.0\r\n\r\n", "/", "GET / HTTP/1.0\r\n\r\n"),
+    ] {
+        let head = request(sent.as_bytes()).unwrap();
+        let edits = HeaderEdits {
+            target: Some(target),
+            ..HeaderEdits::default()
+        };
+        assert_eq!(passed_on(&head, &edits), passed, "{sent}");
+        let again = request(passed.as_bytes()).unwrap();
+        assert_eq!(
+            (again.path_and_query(), again.host()),
+            (target, head.host())
+        );
+    }
 }

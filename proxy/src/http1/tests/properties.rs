@@ -172,6 +172,34 @@ proptest! {
     }
 }
 
+proptest! {
+    /// As the sidecar of the called workload does it: what the application reads is what was judged.
+    #[test]
+    fn the_normal_form_that_is_passed_on_reads_as_itself_and_as_nothing_else(
+        authority in select(&["", "http://a", "https://a"][..]),
+        path in "(/[-a.%2efFcC5/\\\\;~]{0,24}|/[!-\"$->@-~]{0,24})?",
+        query in "(\\?[!-\"$-~]{0,24})?",
+        version in select(&["1.0", "1.1"][..]),
+        host in select(&["Host: a\r\n", "A: b\r\nHost: A\r\n"][..]),
+    ) {
+        let trust_domain = countersign_identity::TrustDomain::parse("td").unwrap();
+        let policy = countersign_policy::Policy::compile("", &trust_domain, Vec::new()).unwrap();
+        let policy = policy.for_workload(&countersign_policy::Workload::default());
+        let sent = format!("GET {authority}{path}{query} HTTP/{version}\r\n{host}\r\n");
+        let Ok(head) = request(sent.as_bytes()) else { return Ok(()) };
+        let Ok(judged) = policy.normal_path(head.path_and_query()) else { return Ok(()) };
+        let edits = HeaderEdits { target: Some(&judged), ..HeaderEdits::default() };
+        let passed = passed_on(&head, &edits);
+        let received = request(passed.as_bytes()).unwrap();
+        prop_assert_eq!(received.target(), &*judged);
+        prop_assert_eq!(received.path_and_query(), &*judged);
+        prop_assert_eq!(received.host(), head.host());
+        prop_assert_eq!(policy.normal_path(received.target()).unwrap(), &*judged);
+        prop_assert!(judged.ends_with(&query));
+        prop_assert!(!judged.split('?').next().unwrap().contains("//"));
+    }
+}
+
 #[test]
 fn a_stream_reads_the_same_at_every_split() {
     let stream = b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nConnection: x\r\nTransfer-Encoding: chunked\r\n\r\n\
