@@ -228,9 +228,10 @@ fn intent_failure(wanted: &IntentMatch, judged: &Judged<'_>) -> String {
 
 fn source(source: &Source) -> String {
     let mut text = source_fields(&source.is);
-    if source.not != SourceFields::default() {
+    if !source.not.is_empty() {
         let before = if text.is_empty() { "anyone" } else { &text };
-        text = format!("{before} but {}", source_fields(&source.not));
+        let not: Vec<String> = source.not.iter().map(source_fields).collect();
+        text = format!("{before} but {}", not.join(", "));
     }
     text
 }

@@ -156,7 +156,9 @@ impl CompiledRule {
         let named = judged.call.peer.and_then(|peer| self.named(source, peer));
         let Source { is, not } = source;
         source_answers(is, named, judged, unknown).all(|answer| answer)
-            && !source_answers(not, named, judged, !unknown).any(|answer| answer)
+            && !not
+                .iter()
+                .any(|not| source_answers(not, named, judged, !unknown).any(|answer| answer))
     }
 
     /// The peer's name, if it is of the trust domain in which a source's names are read.

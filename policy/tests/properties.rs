@@ -114,7 +114,13 @@ fn source_fields() -> impl Strategy<Value = reference::SourceFields> {
 }
 
 fn sources() -> impl Strategy<Value = Vec<Source>> {
-    let not = prop_oneof![3 => Just(reference::SourceFields::default()), 1 => source_fields()];
+    let given = source_fields().prop_filter("something", |not| {
+        *not != reference::SourceFields::default()
+    });
+    let not = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::vec(given, 1..3),
+    ];
     let source = (source_fields(), not).prop_map(|(is, not)| Source { is, not });
     prop::collection::vec(source.prop_filter("something", |s| !s.is_empty()), 0..3)
 }

@@ -106,8 +106,8 @@ pub struct Rule {
 pub struct Source {
     /// What has to hold.
     pub is: SourceFields,
-    /// Of what nothing may hold.
-    pub not: SourceFields,
+    /// Of what nothing may hold, in whichever entry.
+    pub not: Vec<SourceFields>,
 }
 
 /// The fields of a [`Source`].

@@ -13,17 +13,21 @@ use crate::yaml::{Fields, Value};
 pub(super) fn source(value: Value<'_>) -> Option<Source> {
     value.mapping(|fields| {
         let is = source_fields(fields);
-        let not = fields.default("not", SourceFields::default(), |value| {
-            value.mapping(|fields| {
-                let not = source_fields(fields)?;
-                something(value, not != SourceFields::default())?;
-                Some(not)
+        let not = fields.default("not", Vec::new(), |value| {
+            one_or_more(value, "callers", |value| {
+                value.mapping(|fields| {
+                    let not = source_fields(fields)?;
+                    something(value, not != SourceFields::default())?;
+                    Some(not)
+                })
             })
         });
         let source = Source { is: is?, not: not? };
         refuse_named_strangers(value, &source.is);
-        let empty = SourceFields::default();
-        something(value, source.is != empty || source.not != empty)?;
+        something(
+            value,
+            source.is != SourceFields::default() || !source.not.is_empty(),
+        )?;
         Some(source)
     })
 }
@@ -151,7 +155,7 @@ fn claims(value: Value<'_>) -> Option<Claims> {
         if path.is_empty() {
             return value.mistake("expected the name of a claim, got an empty one");
         }
-        one_or_more(value, claim_value)
+        one_or_more(value, ACCEPTED, claim_value)
     })?;
     something(value, !claims.is_empty())?;
     Some(claims.into_iter().collect())
@@ -164,12 +168,15 @@ fn claim_value(value: Value<'_>) -> Option<ClaimValue> {
     }
 }
 
+const ACCEPTED: &str = "accepted values";
+
 fn one_or_more<'a, T>(
     value: Value<'a>,
+    of: &str,
     mut read: impl FnMut(Value<'a>) -> Option<T>,
 ) -> Option<Vec<T>> {
     if value.is_list() {
-        value.non_empty_list("accepted values", read)
+        value.non_empty_list(of, read)
     } else {
         read(value).map(|one| vec![one])
     }
@@ -245,7 +252,7 @@ fn grpc_method(value: Value<'_>) -> Option<GrpcMethod> {
 fn headers(value: Value<'_>) -> Option<BTreeMap<HeaderName, Vec<String>>> {
     let mut headers = BTreeMap::new();
     value.entries("header values", |name, value| {
-        let accepted = one_or_more(value, Value::string_or_empty);
+        let accepted = one_or_more(value, ACCEPTED, Value::string_or_empty);
         let name = match name.parse::<HeaderName>() {
             Ok(name) => name,
             Err(error) => return value.mistake(format!("{name:?} is not a header: {error}")),

@@ -41,7 +41,7 @@ spec:
   rules:
   - name: everything else
     action: deny
-    from: [{anonymous: true, forwardedFor: 10.0.0.0/8}, {trustDomain: "*", not: {anonymous: true}}]
+    from: [{anonymous: true, forwardedFor: 10.0.0.0/8}, {trustDomain: "*", not: [{workload: shop/intern}, {namespace: test, cidr: 10.9.0.0/16}]}]
     intent: {scope: [orders.create, orders.read], context: {order.tenant: [acme, 7]}, requester: shop/gateway}
     to: [{sni: ["*.orders.shop"], not: {sni: [x.orders.shop]}}]
   - {name: by id, action: audit, intent: {requester: "spiffe://shop.example/ns/shop/**"}}

@@ -27,7 +27,7 @@ pub(crate) struct Rule {
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) is: SourceFields,
-    pub(crate) not: SourceFields,
+    pub(crate) not: Vec<SourceFields>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -267,17 +267,29 @@ fn with_not(is: Vec<String>, not: Vec<String>) -> String {
 
 impl Source {
     pub(crate) fn is_empty(&self) -> bool {
-        self.is == SourceFields::default() && self.not == SourceFields::default()
+        self.is == SourceFields::default() && self.not.is_empty()
     }
 
     fn answer(&self, call: &TestCall) -> Answer {
         let domain = self.is.trust_domain.unwrap_or("shop.example");
         let is = Answer::all(self.is.answers(domain, call));
-        is.and(Answer::any(self.not.answers(domain, call)).negated())
+        let not = self.not.iter().flat_map(|not| not.answers(domain, call));
+        is.and(Answer::any(not).negated())
     }
 
     fn to_yaml(&self) -> String {
-        with_not(self.is.to_yaml(), self.not.to_yaml())
+        let mut fields = self.is.to_yaml();
+        let not: Vec<String> = self
+            .not
+            .iter()
+            .map(|not| format!("{{{}}}", not.to_yaml().join(", ")))
+            .collect();
+        match not.as_slice() {
+            [] => {}
+            [one] => fields.push(format!("not: {one}")),
+            _ => fields.push(format!("not: [{}]", not.join(", "))),
+        }
+        format!("{{{}}}", fields.join(", "))
     }
 }
 
