@@ -18,6 +18,17 @@ pub enum Verdict {
     Deny,
 }
 
+impl Verdict {
+    /// The verdict as a word that does not change.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// A decision about one call.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -169,6 +180,18 @@ pub struct NearMiss {
 }
 
 impl Reason {
+    /// Every class.
+    pub const CLASSES: [&'static str; 8] = [
+        "allowed",
+        "allowed-by-default",
+        "denied-by-rule",
+        "condition-failed",
+        "no-rule-matched",
+        "ambiguous-path",
+        "no-identity",
+        "no-policy",
+    ];
+
     /// The reason as one of few stable words, for machines.
     #[must_use]
     pub fn class(&self) -> &'static str {

@@ -15,10 +15,13 @@
 
 mod arrival;
 mod call;
+pub mod call_json;
 pub mod check;
 mod condition;
 mod decision;
+mod decision_json;
 pub mod document;
+mod explain;
 pub mod files;
 mod index;
 mod near_miss;
@@ -27,6 +30,7 @@ pub mod pattern;
 mod policy;
 mod readings;
 mod rule;
+pub mod testing;
 mod workload_policy;
 pub mod yaml;
 
@@ -34,6 +38,7 @@ pub use call::{Call, Headers, Intent, Request, Subject, Workload};
 pub use condition::MAX_EXPRESSION_BYTES;
 pub use decision::{Decision, DocumentOrigin, NearMiss, Observed, Reason, RuleOrigin, Verdict};
 pub use document::{Document, TokenIssuer};
+pub use explain::{Alternative, Explanation, FieldAnswer, Part, RuleExplanation};
 pub use normal_path::AmbiguousPath;
 pub use policy::Policy;
 pub use workload_policy::WorkloadPolicy;

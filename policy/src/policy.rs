@@ -127,6 +127,11 @@ impl Policy {
         self.for_workload(workload).decide(call)
     }
 
+    /// Every access rule, in the order of the documents.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = &Arc<CompiledRule>> {
+        self.documents.iter().flat_map(|compiled| &compiled.rules)
+    }
+
     fn compiled_for(&self, workload: &Workload) -> impl Iterator<Item = &CompiledDocument> {
         self.documents
             .iter()

@@ -167,11 +167,7 @@ impl WorkloadPolicy {
             return decision(Verdict::Deny, None, reason, Vec::new());
         }
         let judged = Judged::new(call, &self.workload);
-        let readings = match call.request {
-            Some(request) => Readings::of(request.path, self.arrival.ambiguous_paths()),
-            None => Ok(Readings::One(None)),
-        };
-        let readings = match readings {
+        let readings = match self.readings(call) {
             Ok(readings) => readings,
             Err(problem) => {
                 let reason = Reason::AmbiguousPath(problem);
@@ -211,6 +207,19 @@ impl WorkloadPolicy {
             ),
         };
         decision(verdict, None, reason, observed)
+    }
+
+    /// The ways in which the path of a call can be read.
+    pub(crate) fn readings<'c>(&self, call: &Call<'c>) -> Result<Readings<'c>, AmbiguousPath> {
+        match call.request {
+            Some(request) => Readings::of(request.path, self.arrival.ambiguous_paths()),
+            None => Ok(Readings::One(None)),
+        }
+    }
+
+    /// Every rule, in the order of the documents.
+    pub(crate) fn rules(&self) -> &[Arc<CompiledRule>] {
+        &self.rules
     }
 
     fn rule(&self, number: RuleNumber) -> Option<&CompiledRule> {

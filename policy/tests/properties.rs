@@ -354,4 +354,37 @@ proptest! {
         prop_assert_eq!(here.reason, there.reason);
         prop_assert_eq!(here.observed, there.observed);
     }
+
+    #[test]
+    fn what_is_explained_is_what_is_decided(rules in rules(), permissive in prop::bool::weighted(0.8), call in a_call(&ALL_PATHS)) {
+        let policy = compile(documents_where(&rules, permissive));
+        let (decision, explained) = (call.judged_by(&policy), policy.explain(&call.as_call()));
+        prop_assert_eq!(&explained.decision.reason, &decision.reason);
+        prop_assert_eq!(&explained.decision.observed, &decision.observed);
+        match explained.verdict_of_rules() {
+            Some(verdict) => prop_assert_eq!(verdict, decision.verdict),
+            None => prop_assert!(decision.rule.is_none(), "{}", decision.reason),
+        }
+        let matching = |decides: bool| {
+            let of = explained.rules.iter().filter(move |rule| rule.matches && rule.decides == decides);
+            of.map(|rule| rule.origin.clone()).collect::<Vec<_>>()
+        };
+        let observed: Vec<_> = decision.observed.iter().map(|observed| (*observed.rule).clone()).collect();
+        prop_assert_eq!(matching(false), observed);
+        if let Some(rule) = decision.rule {
+            prop_assert!(matching(true).contains(&*rule));
+        }
+        // Parts, their alternatives and their fields add up.
+        for rule in &explained.rules {
+            prop_assert_eq!(rule.parts.iter().all(|part| part.matches == Some(true)), rule.matches, "{:?}", rule);
+            for part in &rule.parts {
+                let any = part.alternatives.iter().any(|alternative| alternative.matches);
+                prop_assert_eq!(any, part.matches == Some(true), "{:?}", rule);
+                for alternative in &part.alternatives {
+                    let all = alternative.fields.iter().all(|field| field.matches);
+                    prop_assert_eq!(all, alternative.matches, "{:?}", rule);
+                }
+            }
+        }
+    }
 }

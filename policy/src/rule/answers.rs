@@ -1,0 +1,315 @@
+//! What a rule asks of a call, field by field, and the answers.
+//!
+//! Whoever judges asks whether all answers are yes; who explains tells each of them. So both have the same.
+
+use countersign_identity::{SpiffeId, WorkloadName};
+use serde_json::{Map, Value};
+
+use super::{CompiledRule, Judged};
+use crate::call::{Intent, Request, Subject};
+use crate::document::{
+    Claims, IntentMatch, OperationFields, RequesterPattern, SourceFields, SubjectMatch,
+};
+use crate::pattern::{self, PathPattern};
+
+/// A field of a [`Source`](crate::document::Source).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceField {
+    Anonymous,
+    Workload,
+    Namespace,
+    Spiffe,
+    TrustDomain,
+    Cidr,
+    ForwardedFor,
+}
+
+impl SourceField {
+    /// The field as it is written in a policy.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Anonymous => "anonymous",
+            Self::Workload => "workload",
+            Self::Namespace => "namespace",
+            Self::Spiffe => "spiffe",
+            Self::TrustDomain => "trustDomain",
+            Self::Cidr => "cidr",
+            Self::ForwardedFor => "forwardedFor",
+        }
+    }
+}
+
+/// An answer for every field that is given. `named` is the peer by the names of this trust domain.
+pub(crate) fn source_answers<'a>(
+    fields: &'a SourceFields,
+    named: Option<WorkloadName<'a>>,
+    judged: &'a Judged<'_>,
+    unknown: bool,
+) -> impl Iterator<Item = (SourceField, bool)> + 'a {
+    let SourceFields {
+        anonymous,
+        workload,
+        namespace,
+        spiffe,
+        trust_domain,
+        cidr,
+        forwarded_for,
+    } = fields;
+    let peer = judged.call.peer;
+    let anonymous = anonymous.then(|| (SourceField::Anonymous, peer.is_none()));
+    let workload = workload.iter().map(move |wanted| {
+        let answer = named.is_some_and(|name| wanted.matches(name));
+        (SourceField::Workload, answer)
+    });
+    let namespace = namespace.iter().map(move |wanted| {
+        let answer = named.is_some_and(|name| name.namespace == wanted.as_str());
+        (SourceField::Namespace, answer)
+    });
+    let spiffe = spiffe.iter().map(move |wanted| {
+        let answer = peer.is_some_and(|peer| wanted.matches(peer));
+        (SourceField::Spiffe, answer)
+    });
+    let trust_domain = trust_domain.iter().map(move |wanted| {
+        let answer = peer.is_some_and(|peer| wanted.matches(peer.trust_domain()));
+        (SourceField::TrustDomain, answer)
+    });
+    let cidr = cidr.iter().map(move |wanted| {
+        let address = judged.call.source_ip;
+        let answer = address.map_or(unknown, |ip| wanted.contains(ip));
+        (SourceField::Cidr, answer)
+    });
+    let forwarded_for = forwarded_for.iter().map(move |wanted| {
+        let address = judged.forwarded_for();
+        let answer = address.map_or(unknown, |ip| wanted.contains(ip));
+        (SourceField::ForwardedFor, answer)
+    });
+    anonymous
+        .into_iter()
+        .chain(workload)
+        .chain(namespace)
+        .chain(spiffe)
+        .chain(trust_domain)
+        .chain(cidr)
+        .chain(forwarded_for)
+}
+
+/// A field of an [`Operation`](crate::document::Operation).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Port,
+    Host,
+    Path,
+    Grpc,
+    Method,
+    Headers,
+    Sni,
+}
+
+impl Field {
+    /// The field as it is written in a policy.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Port => "ports",
+            Self::Host => "hosts",
+            Self::Path => "paths",
+            Self::Grpc => "grpc",
+            Self::Method => "methods",
+            Self::Headers => "headers",
+            Self::Sni => "sni",
+        }
+    }
+}
+
+/// An answer for every field that is given, in the order in which people look at them.
+pub(crate) fn operation_answers<'a>(
+    fields: &'a OperationFields,
+    judged: &'a Judged<'_>,
+    path: Option<&'a str>,
+    unknown: bool,
+) -> impl Iterator<Item = (Field, bool)> + 'a {
+    let OperationFields {
+        ports,
+        methods,
+        hosts,
+        paths,
+        grpc,
+        headers,
+        sni,
+    } = fields;
+    let request = judged.call.request;
+    let given = |field: Field, is_given: bool| is_given.then_some(field).into_iter();
+    given(Field::Port, !ports.is_empty())
+        .chain(given(Field::Host, !hosts.is_empty()))
+        .chain(given(Field::Path, !paths.is_empty()))
+        .chain(given(Field::Grpc, !grpc.is_empty()))
+        .chain(given(Field::Method, !methods.is_empty()))
+        .chain(given(Field::Headers, !headers.is_empty()))
+        .chain(given(Field::Sni, !sni.is_empty()))
+        .map(move |field| {
+            let answer = match (field, request) {
+                (Field::Port, _) => ports.contains(&judged.call.port),
+                // An HTTP request that the sidecar can read asks for no server name.
+                (Field::Sni, Some(_)) => false,
+                (Field::Sni, None) => judged
+                    .call
+                    .sni
+                    .map_or(unknown, |name| sni.iter().any(|s| s.matches(name))),
+                (_, None) => unknown,
+                (Field::Host, _) => judged
+                    .host
+                    .map_or(unknown, |host| hosts.iter().any(|h| h.matches(host))),
+                (Field::Path, _) => path.map_or(unknown, |path| {
+                    paths.iter().any(|p: &PathPattern| p.matches(path))
+                }),
+                (Field::Grpc, _) => path.map_or(unknown, |path| {
+                    grpc.iter().any(|method| {
+                        let method_name = method.method.as_ref().map(pattern::Name::as_str);
+                        is_grpc_path(path, method.service.as_str(), method_name)
+                    })
+                }),
+                (Field::Method, Some(request)) => methods
+                    .iter()
+                    .any(|method| method.as_str() == request.method),
+                (Field::Headers, Some(request)) => headers
+                    .iter()
+                    .all(|(name, accepted)| has_header(request, name.as_str(), accepted, unknown)),
+            };
+            (field, answer)
+        })
+}
+
+/// gRPC over HTTP/2, "Requests": the path is `/service/method`.
+fn is_grpc_path(path: &str, service: &str, method: Option<&str>) -> bool {
+    let rest = path
+        .strip_prefix('/')
+        .and_then(|path| path.strip_prefix(service));
+    let Some(name) = rest.and_then(|rest| rest.strip_prefix('/')) else {
+        return false;
+    };
+    method.map_or(!name.is_empty() && !name.contains('/'), |method| {
+        name == method
+    })
+}
+
+/// Whether the header has one of the values. Several lines of one name are one value, joined
+/// (RFC 9110 §5.3); where in doubt, any of the lines will do.
+fn has_header(request: Request<'_>, name: &str, accepted: &[String], in_doubt: bool) -> bool {
+    let is_accepted = |value: &[u8]| accepted.iter().any(|wanted| wanted.as_bytes() == value);
+    let mut lines = 0_usize;
+    let mut any = false;
+    request.headers.for_each(&mut |given, value| {
+        if given.eq_ignore_ascii_case(name) {
+            lines = lines.saturating_add(1);
+            any |= is_accepted(value.trim_ascii());
+        }
+    });
+    if lines < 2 || (any && in_doubt) {
+        return any;
+    }
+    let mut joined: Vec<u8> = Vec::new();
+    request.headers.for_each(&mut |given, value| {
+        if given.eq_ignore_ascii_case(name) {
+            if !joined.is_empty() {
+                joined.extend_from_slice(b", ");
+            }
+            joined.extend_from_slice(value.trim_ascii());
+        }
+    });
+    is_accepted(&joined)
+}
+
+fn has_audience(subject: &Subject, audience: &str) -> bool {
+    match subject.claims.get("aud") {
+        Some(Value::String(only)) => only == audience,
+        Some(Value::Array(all)) => all.iter().any(|one| one == audience),
+        _ => false,
+    }
+}
+
+/// A field of a [`SubjectMatch`], with what it asks for: the name of an issuer, an audience, the path of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SubjectField<'a> {
+    Issuer(&'a str),
+    Audience(&'a str),
+    Claim(&'a str),
+    NotClaim(&'a str),
+}
+
+/// An answer for every field of what `rule` wants of a token.
+pub(crate) fn subject_answers<'a>(
+    rule: &'a CompiledRule,
+    wanted: &'a SubjectMatch,
+    subject: &'a Subject,
+) -> impl Iterator<Item = (SubjectField<'a>, bool)> + 'a {
+    let issuer = rule.issuer.as_deref().map(|issuer| {
+        let answer = issuer == subject.issuer;
+        (SubjectField::Issuer(issuer), answer)
+    });
+    let audience = wanted.audience.as_deref().map(|audience| {
+        let answer = has_audience(subject, audience);
+        (SubjectField::Audience(audience), answer)
+    });
+    let claims = claim_answers(&wanted.claims, &subject.claims)
+        .map(|(path, answer)| (SubjectField::Claim(path), answer));
+    let not_claims = claim_answers(&wanted.not_claims, &subject.claims)
+        .map(|(path, answer)| (SubjectField::NotClaim(path), !answer));
+    issuer
+        .into_iter()
+        .chain(audience)
+        .chain(claims)
+        .chain(not_claims)
+}
+
+/// A field of an [`IntentMatch`], with what it asks for: a scope, a path of the context, whoever asked for the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IntentField<'a> {
+    Scope(&'a str),
+    Context(&'a str),
+    Requester(&'a RequesterPattern),
+}
+
+/// An answer for every field of what `rule` wants of a transaction token; every scope is one.
+pub(crate) fn intent_answers<'a>(
+    rule: &'a CompiledRule,
+    wanted: &'a IntentMatch,
+    intent: &'a Intent,
+) -> impl Iterator<Item = (IntentField<'a>, bool)> + 'a {
+    let scopes = wanted.scope.iter().map(|scope| {
+        let answer = intent.scope.contains(scope);
+        (IntentField::Scope(scope), answer)
+    });
+    let context = claim_answers(&wanted.context, &intent.tctx)
+        .map(|(path, answer)| (IntentField::Context(path), answer));
+    let requester = wanted.requester.iter().map(|requester| {
+        let answer = is_requester(rule, requester, intent);
+        (IntentField::Requester(requester), answer)
+    });
+    scopes.chain(context).chain(requester)
+}
+
+fn is_requester(rule: &CompiledRule, wanted: &RequesterPattern, intent: &Intent) -> bool {
+    let Ok(requester) = intent.req_wl.parse::<SpiffeId>() else {
+        return false;
+    };
+    match wanted {
+        RequesterPattern::Spiffe(pattern) => pattern.matches(&requester),
+        RequesterPattern::Workload(pattern) => {
+            *requester.trust_domain() == rule.local
+                && requester
+                    .workload()
+                    .is_some_and(|name| pattern.matches(name))
+        }
+    }
+}
+
+/// The path of every claim that is asked for, and whether it has one of the values.
+fn claim_answers<'a>(
+    claims: &'a Claims,
+    given: &'a Map<String, Value>,
+) -> impl Iterator<Item = (&'a str, bool)> + 'a {
+    claims.iter().map(|(path, accepted)| {
+        let answer = pattern::find_claim(given, path)
+            .is_some_and(|claim| accepted.iter().any(|value| value.accepts(claim)));
+        (path.as_str(), answer)
+    })
+}
