@@ -4,7 +4,11 @@
 
 mod args;
 mod check;
+mod decide;
+mod explain;
+mod load;
 mod sources;
+mod test;
 
 use std::error::Error;
 
@@ -17,6 +21,12 @@ use crate::output::{Answer, Output};
 pub(crate) enum PolicyCommand {
     /// Find mistakes in policy, and what is hardly meant
     Check(check::CheckArguments),
+    /// Run the tests beside the policy (*.test.yaml)
+    Test(test::TestArguments),
+    /// Decide calls: one JSON call per line in, one JSON decision per line out
+    Decide(decide::DecideArguments),
+    /// Show for a call every rule, and why it did or did not match
+    Explain(explain::ExplainArguments),
 }
 
 /// Runs a subcommand.
@@ -26,5 +36,8 @@ pub(crate) enum PolicyCommand {
 pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Box<dyn Error>> {
     Ok(match command {
         PolicyCommand::Check(arguments) => check::run(arguments, output)?,
+        PolicyCommand::Test(arguments) => test::run(arguments, output)?,
+        PolicyCommand::Decide(arguments) => decide::run(arguments)?,
+        PolicyCommand::Explain(arguments) => explain::run(arguments, output)?,
     })
 }
