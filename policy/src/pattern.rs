@@ -2,6 +2,7 @@
 
 mod cidr;
 mod claim;
+mod claim_header;
 mod host;
 mod name;
 mod path;
@@ -12,9 +13,10 @@ mod workload;
 pub use cidr::{Cidr, CidrError};
 pub use claim::ClaimValue;
 pub(crate) use claim::find as find_claim;
+pub use claim_header::{ClaimHeader, ClaimHeaderError};
 pub(crate) use host::normal_host;
 pub use host::{HostPattern, HostPatternError};
-pub use name::{HeaderName, Method, Name, NameError};
+pub use name::{CookieName, HeaderName, Method, Name, NameError};
 pub use path::{PathPattern, PathPatternError};
 pub(crate) use path::{PathSegment, decode_segment};
 pub use spiffe::{SpiffePattern, SpiffePatternError};
@@ -41,6 +43,8 @@ macro_rules! serde_as_text {
 
 serde_as_text!(
     Cidr,
+    ClaimHeader,
+    CookieName,
     HeaderName,
     HostPattern,
     Method,

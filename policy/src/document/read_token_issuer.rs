@@ -1,5 +1,6 @@
 //! Reads a `TokenIssuer` from YAML.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use countersign_identity::jwt::{Algorithm, KeySet};
@@ -7,6 +8,7 @@ use countersign_identity::jwt::{Algorithm, KeySet};
 use super::parse::{header, origin};
 use super::token_issuer::{KeySource, TokenIssuer, TokenLocation};
 use super::{Target, target};
+use crate::pattern::{ClaimHeader, HeaderName};
 use crate::yaml::{Fields, Value};
 
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
@@ -29,6 +31,8 @@ pub(super) fn read(value: Value<'_>) -> Option<TokenIssuer> {
             from: spec.from,
             leeway: spec.leeway,
             forward: spec.forward,
+            claim_headers: spec.claim_headers,
+            payload_header: spec.payload_header,
         })
     })
 }
@@ -42,6 +46,8 @@ struct Spec {
     from: Vec<TokenLocation>,
     leeway: Duration,
     forward: bool,
+    claim_headers: BTreeMap<ClaimHeader, String>,
+    payload_header: Option<ClaimHeader>,
 }
 
 fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
@@ -61,15 +67,21 @@ fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
     });
     let leeway = fields.default("leeway", DEFAULT_LEEWAY, leeway);
     let forward = fields.default("forward", true, Value::bool);
+    let claim_headers = fields.default("claimHeaders", BTreeMap::new(), claim_headers);
+    let payload_header = fields.optional("payloadHeader", |value| value.parsed(CLAIM_HEADER));
+    let (from, claim_headers, payload_header) = (from?, claim_headers?, payload_header?);
+    told_apart(fields, &from, &claim_headers, payload_header.as_ref())?;
     Some(Spec {
         target: target?,
         issuer: issuer?,
         audiences: audiences?,
         algorithms: algorithms?,
         keys: keys?,
-        from: from?,
+        from,
         leeway: leeway?,
         forward: forward?,
+        claim_headers,
+        payload_header,
     })
 }
 
@@ -110,21 +122,81 @@ fn https_or_http(value: Value<'_>) -> Option<String> {
 
 /// RFC 6750 §2.1.
 fn bearer() -> TokenLocation {
-    TokenLocation {
-        header: crate::pattern::HeaderName::authorization(),
+    TokenLocation::Header {
+        name: HeaderName::authorization(),
         prefix: "Bearer ".to_owned(),
     }
 }
 
 fn location(value: Value<'_>) -> Option<TokenLocation> {
     value.mapping(|fields| {
-        let header = fields.required("header", |v| v.parsed("a header such as authorization"));
-        let prefix = fields.default("prefix", String::new(), Value::string_or_empty);
-        Some(TokenLocation {
-            header: header?,
-            prefix: prefix?,
-        })
+        let header = fields.optional("header", |v| v.parsed("a header such as authorization"));
+        let prefix = fields.optional("prefix", Value::string_or_empty);
+        let query = fields.optional("query", Value::string);
+        let cookie = fields.optional("cookie", |v| v.parsed("a cookie such as session"));
+        match (header?, query?, cookie?) {
+            (Some(name), None, None) => Some(TokenLocation::Header {
+                name,
+                prefix: prefix?.unwrap_or_default(),
+            }),
+            (None, ..) if prefix?.is_some() => {
+                value.mistake("`prefix` stands before a token in a header: missing field `header`")
+            }
+            (None, Some(name), None) => Some(TokenLocation::Query(name)),
+            (None, None, Some(name)) => Some(TokenLocation::Cookie(name)),
+            (None, None, None) => value.mistake("expected `header`, `query` or `cookie`"),
+            _ => value.mistake(
+                "`header`, `query` and `cookie` are places of their own: write an entry for each",
+            ),
+        }
     })
+}
+
+const CLAIM_HEADER: &str = "a header such as x-jwt-sub";
+
+fn claim_headers(value: Value<'_>) -> Option<BTreeMap<ClaimHeader, String>> {
+    let mut headers = BTreeMap::new();
+    value.entries("claims", |name, value| {
+        let claim = value.string();
+        let name = match name.parse::<ClaimHeader>() {
+            Ok(name) => name,
+            Err(error) => {
+                return value.mistake(format!("expected {CLAIM_HEADER}, got {name:?}: {error}"));
+            }
+        };
+        if headers.insert(name, claim?).is_some() {
+            return value.mistake("this header is given twice: upper and lower case are the same");
+        }
+        Some(())
+    })?;
+    Some(headers)
+}
+
+/// A header that is filled from a token is emptied of everything else: it cannot carry the token, or another claim, too.
+fn told_apart(
+    fields: &Fields<'_>,
+    from: &[TokenLocation],
+    claims: &BTreeMap<ClaimHeader, String>,
+    payload: Option<&ClaimHeader>,
+) -> Option<()> {
+    if let Some(payload) = payload
+        && claims.contains_key(payload)
+    {
+        return fields.value().mistake(format!(
+            "`payloadHeader` and `claimHeaders` both fill {payload}: one header tells one thing"
+        ));
+    }
+    let carries_token = |header: &&ClaimHeader| {
+        from.iter().any(|place| {
+            matches!(place, TokenLocation::Header { name, .. } if name.as_str() == header.as_str())
+        })
+    };
+    match claims.keys().chain(payload).find(carries_token) {
+        None => Some(()),
+        Some(header) => fields.value().mistake(format!(
+            "{header} carries the token, by `from`: it cannot be filled with a claim, too"
+        )),
+    }
 }
 
 fn leeway(value: Value<'_>) -> Option<Duration> {

@@ -118,7 +118,13 @@ fn a_policy_is_read_with_its_places() {
         issuer.algorithms,
         countersign_identity::jwt::Algorithm::DEFAULT
     );
-    assert_eq!(issuer.from[0].prefix, "Bearer ");
+    let [TokenLocation::Header { name, prefix }] = issuer.from.as_slice() else {
+        panic!("expected one header, got {:?}", issuer.from);
+    };
+    assert_eq!(
+        (name.as_str(), prefix.as_str()),
+        ("authorization", "Bearer ")
+    );
     assert_eq!(issuer.leeway.as_secs(), 30);
     assert!(issuer.forward);
     assert_eq!(issuer.keys, KeySource::Discovery);
@@ -219,7 +225,7 @@ p.yaml:27:55: expected a signature algorithm such as ES256, got "HS256": "HS256"
 p.yaml:27:69: expected a JSON Web Key Set: KEYSET
 p.yaml:27:89: expected a URL such as https://login.example.com/jwks, got "ftp://x"
 p.yaml:27:108: expected whole seconds, at most 5m, got "10m"
-p.yaml:27:120: missing field `header`
+p.yaml:27:120: `prefix` stands before a token in a header: missing field `header`
 p.yaml:29:1: missing field `metadata`
 p.yaml:29:1: missing field `spec`
 p.yaml:32:1: unknown version "countersign.dev/v2", expected countersign.dev/v1
@@ -322,6 +328,85 @@ fn documents_of_others_are_skipped() {
     let text = "apiVersion: v1\nkind: Service\nmetadata: {name: x}\n---\n";
     assert_eq!(parse([("k.yaml".to_owned(), text.to_owned())]).unwrap(), []);
     assert_eq!(parse([]).unwrap(), []);
+}
+
+#[test]
+fn a_token_is_in_a_header_a_query_or_a_cookie_and_its_claims_go_to_headers() {
+    let text = format!(
+        "{CORP}  from: [{{header: X-Token}}, {{query: access token}}, {{cookie: Session}}]\n  \
+         claimHeaders: {{X-User: sub, x-groups: realm.groups}}\n  payloadHeader: x-jwt-payload\n"
+    );
+    let documents = parse([("p.yaml".to_owned(), text)]).unwrap();
+    let [Document::TokenIssuer(issuer)] = documents.as_slice() else {
+        panic!("expected an issuer, got {documents:?}");
+    };
+    let json = serde_json::to_value(issuer).unwrap();
+    assert_eq!(
+        json["from"],
+        serde_json::json!([
+            {"header": {"name": "x-token", "prefix": ""}}, {"query": "access token"}, {"cookie": "Session"},
+        ])
+    );
+    assert_eq!(json["claimHeaders"]["x-user"], "sub");
+    let told: Vec<_> = issuer.told_headers().map(|name| name.as_str()).collect();
+    assert_eq!(told, ["x-groups", "x-user", "x-jwt-payload"]);
+    for (field, wrong) in [
+        (
+            "from",
+            serde_json::json!([{"header": {"name": "a", "prefix": "", "x": 1}}]),
+        ),
+        ("from", serde_json::json!([{"query": "a", "cookie": "a"}])),
+        ("from", serde_json::json!([{"body": "a"}])),
+        ("from", serde_json::json!([{"cookie": "a=b"}])),
+        ("claimHeaders", serde_json::json!({"host": "sub"})),
+        ("payloadHeader", serde_json::json!("countersign-peer")),
+    ] {
+        let mut changed = json.clone();
+        changed[field] = wrong;
+        assert!(
+            serde_json::from_value::<TokenIssuer>(changed).is_err(),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn every_mistake_about_tokens_and_claims_is_told() {
+    let text = "apiVersion: countersign.dev/v1
+kind: TokenIssuer
+metadata: {name: a, namespace: shop}
+spec:
+  issuer: https://x
+  audiences: [a]
+  from: [{}, {query: ''}, {cookie: a b}, {query: a, cookie: b}, {query: a, prefix: b}, {body: a}]
+  claimHeaders: {x-a: sub, X-A: iss, host: sub, a b: c, x-c: ''}
+  payloadHeader: countersign_peer
+---
+apiVersion: countersign.dev/v1
+kind: TokenIssuer
+metadata: {name: b, namespace: shop}
+spec: {issuer: https://x, audiences: [a], claimHeaders: {x-a: sub}, payloadHeader: x-a}
+---
+apiVersion: countersign.dev/v1
+kind: TokenIssuer
+metadata: {name: c, namespace: shop}
+spec: {issuer: https://x, audiences: [a], payloadHeader: Authorization}
+";
+    let expected = "p.yaml:7:10: expected `header`, `query` or `cookie`
+p.yaml:7:22: expected a string, got an empty one
+p.yaml:7:36: expected a cookie such as session, got \"a b\": ' ' is not allowed in the name of a cookie
+p.yaml:7:42: `header`, `query` and `cookie` are places of their own: write an entry for each
+p.yaml:7:65: `prefix` stands before a token in a header: missing field `header`
+p.yaml:7:88: expected `header`, `query` or `cookie`
+p.yaml:7:89: unknown field `body`, expected `header`, `prefix`, `query` or `cookie`
+p.yaml:8:33: this header is given twice: upper and lower case are the same
+p.yaml:8:44: expected a header such as x-jwt-sub, got \"host\": it is a header of the connection or of the sidecar's own; choose another, such as x-jwt-sub
+p.yaml:8:54: expected a header such as x-jwt-sub, got \"a b\": ' ' is not allowed in the name of a header
+p.yaml:8:62: expected a string, got an empty one
+p.yaml:9:18: expected a header such as x-jwt-sub, got \"countersign_peer\": it is a header of the connection or of the sidecar's own; choose another, such as x-jwt-sub
+p.yaml:14:7: `payloadHeader` and `claimHeaders` both fill x-a: one header tells one thing
+p.yaml:19:7: authorization carries the token, by `from`: it cannot be filled with a claim, too";
+    assert_eq!(errors(text), expected);
 }
 
 #[test]

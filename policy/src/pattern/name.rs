@@ -1,4 +1,4 @@
-//! Names: of namespaces, service accounts and documents; of methods; of header fields.
+//! Names: of namespaces, service accounts and documents; of methods; of header fields and cookies.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -18,7 +18,11 @@ pub struct Method(Box<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeaderName(Box<str>);
 
-/// Why a text is not a [`Name`], a [`Method`] or a [`HeaderName`].
+/// The name of a cookie; case counts (RFC 6265 §4.1.1, §5.4).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CookieName(Box<str>);
+
+/// Why a text is not a [`Name`], a [`Method`], a [`HeaderName`] or a [`CookieName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Longer than a Kubernetes name may be.
@@ -39,6 +43,9 @@ pub enum NameError {
     /// No token (RFC 9110 §5.6.2).
     #[error("{0:?} is not allowed in the name of a header")]
     HeaderCharacter(char),
+    /// No token (RFC 9110 §5.6.2).
+    #[error("{0:?} is not allowed in the name of a cookie")]
+    CookieCharacter(char),
 }
 
 impl FromStr for Name {
@@ -85,13 +92,29 @@ impl FromStr for HeaderName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        match text.chars().find(|&c| !allowed(c)) {
+        match text.chars().find(|&c| !is_token_character(c)) {
             Some(character) => Err(NameError::HeaderCharacter(character)),
             None if text.is_empty() => Err(NameError::Empty),
             None => Ok(Self(text.to_ascii_lowercase().into())),
         }
     }
+}
+
+impl FromStr for CookieName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.chars().find(|&c| !is_token_character(c)) {
+            Some(character) => Err(NameError::CookieCharacter(character)),
+            None if text.is_empty() => Err(NameError::Empty),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
 }
 
 /// A name hashes and compares as its text.
@@ -119,7 +142,7 @@ macro_rules! as_str {
     )*};
 }
 
-as_str!(Name, Method, HeaderName);
+as_str!(Name, Method, HeaderName, CookieName);
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +167,21 @@ mod tests {
             Err(NameError::MethodCase("POST".to_owned()))
         );
         assert_eq!("*".parse::<Method>(), Err(NameError::Method));
+    }
+
+    #[test]
+    fn cookie_names_are_kept_as_they_are() {
+        assert_eq!(
+            "__Host-Id".parse::<CookieName>().unwrap().as_str(),
+            "__Host-Id"
+        );
+        for (name, character) in [("a=b", '='), ("a;b", ';'), ("ä", 'ä')] {
+            assert_eq!(
+                name.parse::<CookieName>(),
+                Err(NameError::CookieCharacter(character))
+            );
+        }
+        assert_eq!("".parse::<CookieName>(), Err(NameError::Empty));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use countersign_identity::jwt::{self, IssuerRules, KeySet, TokenError};
+use countersign_policy::document::TokenLocation;
 use countersign_policy::{Headers, Subject, TokenIssuer};
 
 use crate::state::IssuerKeys;
@@ -194,14 +195,19 @@ fn token_in<'v>(issuers: &[Arc<TokenIssuer>], name: &str, value: &'v [u8]) -> Op
         .iter()
         .flat_map(|issuer| &issuer.from)
         .find_map(|place| {
-            if !place.header.as_str().eq_ignore_ascii_case(name) {
+            let TokenLocation::Header {
+                name: header,
+                prefix,
+            } = place
+            else {
+                return None;
+            };
+            if !header.as_str().eq_ignore_ascii_case(name) {
                 return None;
             }
-            let (prefix, token) = value.split_at_checked(place.prefix.len())?;
+            let (before, token) = value.split_at_checked(prefix.len())?;
             // The scheme of `Authorization` is case-insensitive (RFC 9110 §11.1).
-            prefix
-                .eq_ignore_ascii_case(&place.prefix)
-                .then(|| token.trim())
+            before.eq_ignore_ascii_case(prefix).then(|| token.trim())
         })
 }
 
