@@ -96,7 +96,7 @@ impl PolicyMetrics {
         );
         registry.register(
             "policy_refused",
-            "Policy revisions that were refused, by what was wrong: signature or mistakes",
+            "Policy revisions that were refused, by what was wrong: signature, mistakes or tests",
             self.refused.clone(),
         );
         registry.register(

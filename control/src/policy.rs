@@ -3,6 +3,7 @@
 
 mod following;
 mod refusal;
+mod trial;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +11,7 @@ use std::time::SystemTime;
 use countersign_api::ops::ReadyPart;
 use countersign_identity::TrustDomain;
 use countersign_policy::document::{Document, TokenIssuer};
-use countersign_policy::{Diagnostics, Policy};
+use countersign_policy::{Diagnostics, Policy, testing};
 
 use crate::metrics::PolicyMetrics;
 use crate::signatures::Signature;
@@ -56,30 +57,35 @@ pub(crate) struct Rejected {
     pub(crate) errors: Vec<String>,
 }
 
-/// Compiles a revision.
+/// Compiles a revision, and runs its tests.
 fn compile(
     trust_domain: &TrustDomain,
     candidate: &Candidate,
     accepted_at: SystemTime,
-) -> Result<InForce, Diagnostics> {
+) -> Result<InForce, Refusal> {
     let Candidate {
         revision,
         signed,
         files,
     } = candidate;
     let parsed = countersign_policy::document::parse(files.files.iter().cloned());
-    if !files.mistakes.is_empty() {
-        let mut mistakes = files.mistakes.clone();
-        mistakes.extend(parsed.err().into_iter().flatten());
-        return Err(Diagnostics::new(mistakes));
-    }
-    let documents = parsed?;
+    let tests = testing::read(files.tests.iter().cloned());
+    let (documents, tests) = match (parsed, tests) {
+        (Ok(documents), Ok(tests)) if files.mistakes.is_empty() => (documents, tests),
+        (parsed, tests) => {
+            let mut mistakes = files.mistakes.clone();
+            mistakes.extend(parsed.err().into_iter().flatten());
+            mistakes.extend(tests.err().into_iter().flatten());
+            return Err(Diagnostics::new(mistakes).into());
+        }
+    };
     let issuers = documents.iter().filter_map(|document| match document {
         Document::TokenIssuer(issuer) => Some(issuer.clone()),
         _ => None,
     });
     let issuers = issuers.collect();
     let policy = Policy::compile(revision, trust_domain, documents)?;
+    trial::run(&policy, trust_domain, tests, accepted_at).map_err(Refusal::tests)?;
     Ok(InForce {
         policy,
         issuers,
@@ -94,7 +100,7 @@ pub(crate) fn compile_texts(
     trust_domain: &TrustDomain,
     revision: &str,
     files: &[(&str, &str)],
-) -> Result<InForce, Diagnostics> {
+) -> Result<InForce, Vec<String>> {
     let files = files
         .iter()
         .map(|(path, text)| (path.to_string(), text.to_string()))
@@ -104,7 +110,7 @@ pub(crate) fn compile_texts(
         signed: None,
         files: files.into(),
     };
-    compile(trust_domain, &candidate, SystemTime::UNIX_EPOCH)
+    compile(trust_domain, &candidate, SystemTime::UNIX_EPOCH).map_err(Refusal::told)
 }
 
 /// Where policy comes from, in words that stay the same from one start to the next.
@@ -210,8 +216,8 @@ impl PolicyKeeper {
                 tracing::info!(revision = candidate.revision, "last good policy restored");
                 self.bring_into_force(good);
             }
-            Err(mistakes) => {
-                let revision = candidate.revision;
+            Err(refusal) => {
+                let (revision, mistakes) = (candidate.revision, refusal.told().join("\n"));
                 tracing::warn!(revision, %mistakes, "the last good policy is not good any more, and not used");
             }
         }
@@ -247,7 +253,7 @@ impl PolicyKeeper {
                 self.bring_into_force(good);
                 self.save(candidate, now);
             }
-            Err(mistakes) => self.reject(candidate.revision, mistakes.into()),
+            Err(refusal) => self.reject(candidate.revision, refusal),
         }
     }
 

@@ -20,8 +20,10 @@ use crate::subprocess::{self, Failure, Limits};
 /// The largest file of keys that is read, in bytes.
 const FILE_LIMIT: u64 = 8 << 20;
 
-/// How gpg is set up: it asks nobody, starts nothing, fetches nothing, and knows no keys but those it is given.
+/// How gpg is set up: it asks nobody, starts nothing, fetches nothing, and knows no keys but those it is given; above all
+/// not one that a signature brings along. (The versions that do not know that option never take one.)
 const GPG_CONFIGURATION: &str = "\
+ignore-invalid-option no-auto-key-import
 batch
 no-tty
 no-autostart

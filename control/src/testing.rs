@@ -216,6 +216,12 @@ impl GpgKey {
         line.unwrap().split(':').nth(9).unwrap().to_owned()
     }
 
+    /// Its owner's signatures bring the key along.
+    pub(crate) fn bring_along(&self) {
+        let path = self.directory.path().join("gpg.conf");
+        fs::write(path, "include-key-block\n").unwrap();
+    }
+
     /// Its owner revokes it: so says what is exported from now on.
     pub(crate) fn revoke(&self) {
         let name = format!("openpgp-revocs.d/{}.rev", self.fingerprint());

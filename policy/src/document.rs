@@ -135,7 +135,8 @@ pub struct Origin {
 
 impl Origin {
     /// A mistake at this place.
-    pub(crate) fn diagnostic(&self, message: impl Into<String>) -> crate::Diagnostic {
+    #[must_use]
+    pub fn diagnostic(&self, message: impl Into<String>) -> crate::Diagnostic {
         crate::Diagnostic {
             file: self.file.clone(),
             line: self.line,

@@ -14,16 +14,19 @@ pub(crate) enum Reason {
     Signature,
     /// It has mistakes.
     Mistakes,
+    /// It fails its own tests.
+    Tests,
 }
 
 impl Reason {
-    pub(crate) const ALL: [Self; 2] = [Self::Signature, Self::Mistakes];
+    pub(crate) const ALL: [Self; 3] = [Self::Signature, Self::Mistakes, Self::Tests];
 
     /// As status, log and metrics name it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Signature => "signature",
             Self::Mistakes => "mistakes",
+            Self::Tests => "tests",
         }
     }
 
@@ -32,6 +35,7 @@ impl Reason {
         match self {
             Self::Signature => "the policy is not signed by a listed signer",
             Self::Mistakes => "the policy has a mistake",
+            Self::Tests => "the policy fails a test of its own",
         }
     }
 
@@ -40,6 +44,7 @@ impl Reason {
         match self {
             Self::Signature => "is not signed by a listed signer",
             Self::Mistakes => "has mistakes",
+            Self::Tests => "fails its own tests",
         }
     }
 }
@@ -52,6 +57,14 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    /// A revision that compiles and fails its own tests.
+    pub(super) fn tests(failures: Diagnostics) -> Self {
+        Self {
+            reason: Reason::Tests,
+            ..failures.into()
+        }
+    }
+
     pub(super) fn count(&self) -> usize {
         self.errors.len()
     }

@@ -415,3 +415,69 @@ async fn a_remote_that_is_away_is_told_with_its_age_and_followed_again_when_it_i
     let policy = running.until_in_force(&second).await;
     assert!(policy.source.failing.is_none());
 }
+
+const TEST: &str = "\
+apiVersion: countersign.dev/v1
+kind: PolicyTest
+metadata: {name: orders}
+spec:
+  tests:
+  - name: web takes orders
+    call: {peer: shop/web, destination: {namespace: shop, workload: orders, port: 8080}}
+    expect: allow
+";
+
+#[tokio::test]
+async fn a_commit_that_fails_its_own_tests_is_refused_and_told() {
+    let (repository, state) = (TestRepository::new(), tempfile::tempdir().unwrap());
+    repository.write("orders.yaml", GOOD);
+    repository.write("orders.test.yaml", TEST);
+    let first = repository.commit();
+    let mut running = start(&local(&repository), state.path());
+    running.until_in_force(&first).await;
+
+    repository.write("orders.yaml", GOOD.replace("shop/web", "shop/checkout"));
+    let failing = repository.commit();
+    let policy = running.until(|policy| policy.rejected.is_some()).await;
+    assert_eq!(in_force(&policy), Some(first.as_str()));
+    let rejected = policy.rejected.unwrap();
+    assert_eq!(
+        (rejected.revision.as_str(), rejected.reason),
+        (failing.as_str(), Reason::Tests)
+    );
+    let told = rejected.errors.join("\n");
+    let expected =
+        "orders.test.yaml:6:5: the test \"web takes orders\" failed: expected allow, got deny";
+    assert!(told.starts_with(expected), "{told}");
+
+    // What a test is written like is a matter of mistakes, told together with those of the policy.
+    repository.write("orders.yaml", GOOD.replace("action: allow", "action: alow"));
+    repository.write(
+        "orders.test.yaml",
+        TEST.replace("expect: allow", "expect: alow"),
+    );
+    let mistaken = repository.commit();
+    let policy = running
+        .until(|policy| {
+            policy
+                .rejected
+                .as_ref()
+                .is_some_and(|bad| bad.revision == mistaken)
+        })
+        .await;
+    let rejected = policy.rejected.unwrap();
+    assert_eq!(rejected.reason, Reason::Mistakes);
+    let files = ["orders.test.yaml:8:", "orders.yaml:6:"];
+    for (error, file) in rejected.errors.iter().zip(files) {
+        assert!(error.starts_with(file), "{:?}", rejected.errors);
+    }
+    assert_eq!(rejected.errors.len(), 2);
+
+    repository.write("orders.yaml", GOOD.replace("shop/web", "shop/checkout"));
+    repository.write(
+        "orders.test.yaml",
+        TEST.replace("shop/web", "shop/checkout"),
+    );
+    let second = repository.commit();
+    running.until_in_force(&second).await;
+}

@@ -224,7 +224,8 @@ async fn a_listed_openpgp_key_is_accepted_and_named_and_no_other() {
     let problem = fixture.verify(&fixture.tampered()).await.unwrap_err();
     assert!(matches!(problem, Problem::Bad { .. }), "{problem:?}");
 
-    // The same name, another key.
+    // The same name, another key, which the signature brings along.
+    mallory.bring_along();
     let strange = fixture.repository.commit_signed(&mallory);
     let told = fixture.verify(&strange).await.unwrap_err().to_string();
     assert!(told.contains(&mallory.fingerprint()), "{told}");

@@ -265,3 +265,36 @@ async fn a_remote_that_is_down_is_told_with_its_age_until_it_is_back() {
     .await;
     assert!(metric(&mesh, failing_since) < 1.0);
 }
+
+#[tokio::test]
+async fn a_commit_that_fails_its_own_tests_does_not_reach_a_sidecar() {
+    let mesh = Mesh::new().await;
+    let test = "apiVersion: countersign.dev/v1
+kind: PolicyTest
+metadata: {name: orders}
+spec:
+  tests:
+  - name: web takes orders
+    call: {peer: shop/web, destination: {namespace: shop, workload: orders, port: 8080}}
+    expect: allow
+";
+    mesh.write_policy("orders.test.yaml", test);
+    let good = mesh.commit(ORDERS);
+    let control = mesh.start_control();
+    mesh.until_ready().await;
+    let orders = mesh.identity("shop", "orders").await;
+    let mut sidecar = mesh.watch(&orders, "orders").await;
+    assert_eq!(sidecar.policy().await.revision, good);
+
+    let bad = mesh.commit(&ORDERS.replace("shop/web", "shop/checkout"));
+    let reason = refused(&mesh, &control, &bad, &good).await;
+    let expected = "tests: orders.test.yaml:6:5: the test \"web takes orders\" failed: expected allow, got deny";
+    assert!(reason.starts_with(expected), "{reason}");
+
+    mesh.write_policy(
+        "orders.test.yaml",
+        &test.replace("shop/web", "shop/checkout"),
+    );
+    let tested = mesh.commit(&ORDERS.replace("shop/web", "shop/checkout"));
+    assert_eq!(sidecar.policy().await.revision, tested);
+}
