@@ -23,6 +23,8 @@ mod decision_json;
 pub mod document;
 mod explain;
 pub mod files;
+#[cfg(feature = "tools")]
+pub mod format;
 mod index;
 mod near_miss;
 mod normal_path;

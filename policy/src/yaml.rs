@@ -60,6 +60,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
+#[cfg(feature = "tools")]
+pub(crate) use load::is_string;
 pub use load::{Documents, MAX_DEPTH, MAX_TEXT_BYTES, read_documents};
 pub use node::{Node, Position};
 pub use suggest::closest;

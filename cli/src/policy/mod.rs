@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod decide;
 mod explain;
+mod format;
 mod load;
 mod sources;
 mod test;
@@ -23,6 +24,8 @@ pub(crate) enum PolicyCommand {
     Check(check::CheckArguments),
     /// Run the tests beside the policy (*.test.yaml)
     Test(test::TestArguments),
+    /// Give policy files their canonical layout; comments stay where they are
+    Format(format::FormatArguments),
     /// Decide calls: one JSON call per line in, one JSON decision per line out
     Decide(decide::DecideArguments),
     /// Show for a call every rule, and why it did or did not match
@@ -37,6 +40,7 @@ pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Bo
     Ok(match command {
         PolicyCommand::Check(arguments) => check::run(arguments, output)?,
         PolicyCommand::Test(arguments) => test::run(arguments, output)?,
+        PolicyCommand::Format(arguments) => format::run(arguments, output)?,
         PolicyCommand::Decide(arguments) => decide::run(arguments)?,
         PolicyCommand::Explain(arguments) => explain::run(arguments, output)?,
     })

@@ -344,3 +344,9 @@ fn scalar(text: &str, style: ScalarStyle) -> Option<Content> {
         _ => None,
     }
 }
+
+/// Whether a text without quotes is a string.
+#[cfg(feature = "tools")]
+pub(crate) fn is_string(plain: &str) -> bool {
+    scalar(plain, ScalarStyle::Plain).is_none()
+}

@@ -63,6 +63,39 @@ impl Node {
     pub fn position(&self) -> Position {
         self.place.into()
     }
+
+    /// Whether both have the same content, wherever they stand. The order of a mapping's keys does not count.
+    #[cfg(feature = "tools")]
+    pub(crate) fn says_the_same_as(&self, other: &Self) -> bool {
+        self.content.says_the_same_as(&other.content)
+    }
+}
+
+#[cfg(feature = "tools")]
+impl Content {
+    /// Depth is bounded by [`MAX_DEPTH`](super::MAX_DEPTH); keys are unique.
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Integer(a), Self::Integer(b)) => a.get() == b.get(),
+            (Self::Float(a), Self::Float(b)) => a.total_cmp(b).is_eq(),
+            (Self::String(a), Self::String(b)) => a == b,
+            (Self::List(a), Self::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.says_the_same_as(b))
+            }
+            (Self::Mapping(a), Self::Mapping(b)) => {
+                let b: std::collections::HashMap<&str, &Node> =
+                    b.iter().map(|entry| (&*entry.key, &entry.value)).collect();
+                a.len() == b.len()
+                    && a.iter().all(|entry| {
+                        b.get(&*entry.key)
+                            .is_some_and(|b| entry.value.says_the_same_as(b))
+                    })
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
