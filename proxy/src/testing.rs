@@ -1,6 +1,8 @@
 //! A mesh within one test process: real sockets, real mutual TLS, the real data path; only the CA and the control plane
 //! are played by the test.
 
+mod issuer;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -23,6 +25,7 @@ use crate::parts::Parts;
 use crate::state::State;
 use crate::telemetry::{DecisionLog, Ids, Metrics};
 use crate::wire;
+pub(crate) use issuer::Issuer;
 
 /// The called workload's port and the service that names it.
 pub(crate) const SERVICE: &str = "orders.shop:8080";

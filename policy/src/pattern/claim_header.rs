@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use super::{HeaderName, NameError};
 
-/// Headers that say where a message ends, where it goes and what becomes of its connection (RFC 9110 §7.6.1, RFC 9112 §6), and
-/// those that a sidecar itself reads or sets.
-const TAKEN: [&str; 14] = [
+/// Headers that say where a message ends, where it goes and what becomes of its connection (RFC 9110 §7.6.1, RFC 9112 §6);
+/// those that a sidecar itself reads or sets; and `Cookie`, which would lose all others.
+const TAKEN: [&str; 15] = [
     "connection",
     "content-length",
+    "cookie",
     "expect",
     "host",
     "keep-alive",
@@ -84,6 +85,7 @@ mod tests {
             "content_length",
             "Transfer-Encoding",
             "X_Forwarded-Client_Cert",
+            "Cookie",
             "countersign-peer",
             "COUNTERSIGN_anything",
             "Txn-Token",

@@ -181,7 +181,7 @@ where
 fn verified_facts(permit: &Permit) -> Result<AddedHeaders, Problem> {
     let mut added = AddedHeaders::new();
     for (name, value) in permit.added() {
-        added.push(name, value.as_bytes()).map_err(|error| {
+        added.push(name, value).map_err(|error| {
             let detail = format!("the verified fact {name} is not a header value: {error}");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
         })?;

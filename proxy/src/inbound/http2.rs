@@ -163,8 +163,9 @@ fn edit(headers: &mut HeaderMap, permit: &Permit) {
     }
     for (name, value) in permit.added() {
         // The permit holds only what may stand in a header.
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_bytes(value))
+        {
+            headers.insert(name, value);
         }
     }
 }

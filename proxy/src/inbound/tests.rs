@@ -1,4 +1,5 @@
 mod paths;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::time::Duration;

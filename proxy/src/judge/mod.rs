@@ -141,10 +141,7 @@ impl Judge {
             Verdict::Allow => {
                 let counted = self.parts.metrics.live_call(Direction::Inbound);
                 let started_trace = evidence.started_trace;
-                let path = match normal {
-                    Some(Cow::Owned(path)) => Some(path),
-                    Some(Cow::Borrowed(_)) | None => None,
-                };
+                let path = verified.forwarded_path(normal);
                 Ok(Permit::new(
                     caller.clone(),
                     verified,
@@ -175,7 +172,7 @@ impl Judge {
             Some(request) => self.tokens.verify(
                 policy.token_issuers(),
                 &self.parts.state.issuer_keys(),
-                request.headers,
+                request,
                 evidence.now,
                 &self.parts.metrics,
             )?,

@@ -1,9 +1,7 @@
 //! The proof that a call may be forwarded.
 
-use std::sync::Arc;
-
 use super::Caller;
-use super::tokens::Verified;
+use super::tokens::{Verified, is_field_value};
 use crate::drain::CallGuard;
 use crate::telemetry::{LiveCall, TraceParent};
 
@@ -20,8 +18,11 @@ pub(crate) struct Permit {
     caller: Caller,
     /// `issuer/sub` of the verified token.
     subject: Option<String>,
-    strip: Vec<Arc<str>>,
-    /// The normal form of the path, where it is not what was sent.
+    /// Headers to be removed besides those of the verified facts.
+    remove: Vec<Box<str>>,
+    /// Headers to be added besides those of the verified facts.
+    add: Vec<(Box<str>, Vec<u8>)>,
+    /// The path to be forwarded, where it is not the one that was sent.
     path: Option<String>,
     /// A trace that begins here, because the caller named none.
     new_trace: Option<String>,
@@ -49,7 +50,8 @@ impl Permit {
         Self {
             caller,
             subject: subject.filter(|subject| is_field_value(subject)),
-            strip: verified.strip,
+            remove: verified.remove,
+            add: verified.add,
             path,
             new_trace: new_trace.map(|trace| trace.to_string()),
             _live: live,
@@ -57,8 +59,8 @@ impl Permit {
         }
     }
 
-    /// The path that was judged, with the query, to be forwarded in place of the one that was sent; `None` if they are the
-    /// same.
+    /// The path that was judged, with the query less the tokens that stay here, to be forwarded in place of the one that was
+    /// sent; `None` if they are the same.
     pub(crate) fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
@@ -67,12 +69,13 @@ impl Permit {
     pub(crate) fn removed(&self) -> impl Iterator<Item = &str> {
         VERIFIED_FACTS
             .into_iter()
-            .chain(self.strip.iter().map(|name| &**name))
+            .chain(self.remove.iter().map(|name| &**name))
     }
 
-    /// The headers to be added to the request: the verified facts.
-    pub(crate) fn added(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        [
+    /// The headers to be added to the request, in lower case: the verified facts, and what the token's issuer lets the
+    /// application know.
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let facts = [
             Some((
                 "x-forwarded-client-cert",
                 self.caller.forwarded_client_cert(),
@@ -84,25 +87,10 @@ impl Permit {
             self.new_trace
                 .as_deref()
                 .map(|trace| (TraceParent::HEADER, trace)),
-        ]
-        .into_iter()
-        .flatten()
-    }
-}
-
-/// Whether a text that came in a token may stand in a header: a claim can hold a line break, a header value must not.
-fn is_field_value(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_claim_cannot_smuggle_a_header() {
-        assert!(is_field_value("shop/corp/alice"));
-        assert!(!is_field_value("shop/corp/alice\r\nx-admin: 1"));
-        assert!(!is_field_value("shop/corp/\u{e4}"));
+        ];
+        let facts = facts.into_iter().flatten();
+        facts
+            .map(|(name, value)| (name, value.as_bytes()))
+            .chain(self.add.iter().map(|(name, value)| (&**name, &**value)))
     }
 }

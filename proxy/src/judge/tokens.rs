@@ -3,27 +3,58 @@
 //! A repeated token is found in a bounded cache by its hash. What is cached holds only as long as the key set and the
 //! issuer's document that verified it are the ones in force, and never past the token's `exp`.
 
+mod place;
+mod told;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use countersign_identity::jwt::{self, IssuerRules, KeySet, TokenError};
-use countersign_policy::document::TokenLocation;
-use countersign_policy::{Headers, Subject, TokenIssuer};
+use countersign_policy::{Request, Subject, TokenIssuer};
 
+use crate::http1::same_name;
 use crate::state::IssuerKeys;
 use crate::telemetry::Metrics;
+use place::{Place, each_token, other_cookies, without_parameters};
+pub(super) use told::is_field_value;
 
 /// Tokens that are remembered.
 const CACHED_TOKENS: usize = 8192;
 
-/// The subjects of one call.
+/// The subjects of one call, and how its request is changed for them on its way to the application.
 #[derive(Default)]
 pub(crate) struct Verified {
     pub(crate) subjects: Vec<Arc<Subject>>,
-    /// Headers that carried tokens which their issuer's document says not to forward.
-    pub(crate) strip: Vec<Arc<str>>,
+    /// Headers to be removed: those that carried tokens which are not to be forwarded, and those that only a token may
+    /// fill.
+    pub(crate) remove: Vec<Box<str>>,
+    /// Headers to be added: what a token says, and the cookies that are left.
+    pub(crate) add: Vec<(Box<str>, Vec<u8>)>,
+    /// Parameters of the query to be removed, by their decoded names.
+    remove_parameters: Vec<String>,
+}
+
+impl Verified {
+    /// The path to be forwarded, of the one that was judged; `None` if it is the one that was sent.
+    pub(super) fn forwarded_path(&self, judged: Option<Cow<'_, str>>) -> Option<String> {
+        match judged? {
+            Cow::Owned(path) if self.remove_parameters.is_empty() => Some(path),
+            Cow::Borrowed(_) if self.remove_parameters.is_empty() => None,
+            path => Some(without_parameters(&path, &self.remove_parameters)),
+        }
+    }
+
+    fn tell(&mut self, issuer: &TokenIssuer, token: &str, subject: &Subject) {
+        for (header, value) in told::told(issuer, token, &subject.claims) {
+            // The first token that fills a header counts, as the first subject does.
+            if !self.add.iter().any(|(name, _)| same_name(name, header)) {
+                self.add.push((header.into(), value.into_bytes()));
+            }
+        }
+    }
 }
 
 /// A token that proves nothing: the call is answered 401.
@@ -39,7 +70,7 @@ pub(crate) struct InvalidToken {
 enum Refusal {
     #[error(transparent)]
     Token(#[from] TokenError),
-    #[error("no TokenIssuer for this workload has the issuer {0:?}")]
+    #[error("no TokenIssuer for this workload has the issuer {0:?} and expects its token there")]
     UnknownIssuer(String),
     #[error("the issuer's keys have not been fetched yet; try again")]
     NoKeys,
@@ -65,7 +96,7 @@ impl Tokens {
         &self,
         issuers: &[Arc<TokenIssuer>],
         keys: &IssuerKeys,
-        headers: &dyn Headers,
+        request: &Request<'_>,
         now: SystemTime,
         metrics: &Metrics,
     ) -> Result<Verified, InvalidToken> {
@@ -73,19 +104,29 @@ impl Tokens {
         if issuers.is_empty() {
             return Ok(verified);
         }
+        let told = issuers.iter().flat_map(|issuer| issuer.told_headers());
+        verified
+            .remove
+            .extend(told.map(|name| name.as_str().into()));
+        let mut remove_cookies = Vec::new();
         let mut found = Ok(());
-        headers.for_each(&mut |name, value| {
+        let all = issuers.iter().map(|issuer| &**issuer);
+        each_token(all, request, &mut |place, token| {
             if found.is_err() {
                 return;
             }
-            let Some(token) = token_in(issuers, name, value) else {
-                return;
-            };
-            match self.verify_one(issuers, keys, token, now, metrics) {
+            match self.verify_one(issuers, place, keys, token, now, metrics) {
                 Ok((issuer, subject)) => {
                     if !issuer.forward {
-                        verified.strip.push(Arc::from(name));
+                        match place {
+                            Place::Header { name, .. } => verified.remove.push(name.into()),
+                            Place::Parameter(name) => {
+                                verified.remove_parameters.push(name.to_owned());
+                            }
+                            Place::Cookie(name) => remove_cookies.push(name.to_owned()),
+                        }
                     }
+                    verified.tell(&issuer, token, &subject);
                     verified.subjects.push(subject);
                 }
                 Err(invalid) => {
@@ -94,19 +135,30 @@ impl Tokens {
                 }
             }
         });
-        found.map(|()| verified)
+        found?;
+        if !remove_cookies.is_empty() {
+            let cookies = other_cookies(request.headers, &remove_cookies);
+            let cookies = cookies.map(|cookies| ("cookie".into(), cookies));
+            verified.remove.push("cookie".into());
+            verified.add.extend(cookies);
+        }
+        Ok(verified)
     }
 
+    /// Verifies a token by the documents that say it may be in `place`.
     fn verify_one(
         &self,
         issuers: &[Arc<TokenIssuer>],
+        place: Place<'_>,
         keys: &IssuerKeys,
         token: &str,
         now: SystemTime,
         metrics: &Metrics,
     ) -> Result<(Arc<TokenIssuer>, Arc<Subject>), InvalidToken> {
         let hash = sha256(token);
-        if let Some(cached) = self.lookup(&hash, issuers, keys, now) {
+        if let Some(cached) = self.lookup(&hash, issuers, keys, now)
+            && place.is_of(&cached.0)
+        {
             metrics.token_cached();
             return Ok(cached);
         }
@@ -118,7 +170,8 @@ impl Tokens {
         // Several documents may name one issuer, each with audiences of its own: the first that accepts the token counts.
         let mut refusal = Refusal::UnknownIssuer(named.clone());
         let mut refused_by = None;
-        for issuer in issuers.iter().filter(|issuer| issuer.issuer == named) {
+        let of_issuer = |issuer: &&Arc<TokenIssuer>| issuer.issuer == named && place.is_of(issuer);
+        for issuer in issuers.iter().filter(of_issuer) {
             let name = issuer.metadata.to_string();
             let Some(key_set) = keys.get(&name) else {
                 (refusal, refused_by) = (Refusal::NoKeys, Some(name));
@@ -186,29 +239,6 @@ impl Tokens {
         };
         cache.insert(hash, cached);
     }
-}
-
-/// The token in a header, if one of the issuers expects one there.
-fn token_in<'v>(issuers: &[Arc<TokenIssuer>], name: &str, value: &'v [u8]) -> Option<&'v str> {
-    let value = std::str::from_utf8(value).ok()?;
-    issuers
-        .iter()
-        .flat_map(|issuer| &issuer.from)
-        .find_map(|place| {
-            let TokenLocation::Header {
-                name: header,
-                prefix,
-            } = place
-            else {
-                return None;
-            };
-            if !header.as_str().eq_ignore_ascii_case(name) {
-                return None;
-            }
-            let (before, token) = value.split_at_checked(prefix.len())?;
-            // The scheme of `Authorization` is case-insensitive (RFC 9110 §11.1).
-            before.eq_ignore_ascii_case(prefix).then(|| token.trim())
-        })
 }
 
 fn rules(issuer: &TokenIssuer) -> IssuerRules {

@@ -1,61 +1,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_policy::{Document, document};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use serde_json::json;
 
 use super::*;
-
-/// An issuer with one key, and the document that names it.
-struct Issuer {
-    key: EcdsaKeyPair,
-    document: Arc<TokenIssuer>,
-}
-
-impl Issuer {
-    fn new(extra: &str) -> Self {
-        let text = format!(
-            "apiVersion: countersign.dev/v1\nkind: TokenIssuer\nmetadata: {{name: corp, namespace: shop}}\n\
-             spec: {{issuer: 'https://login.test', audiences: [shop], leeway: 0s{extra}}}"
-        );
-        let documents = document::parse([("issuer.yaml".to_owned(), text)]).unwrap();
-        let Some(Document::TokenIssuer(document)) = documents.into_iter().next() else {
-            panic!("not a TokenIssuer");
-        };
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        Self {
-            key,
-            document: Arc::new(document),
-        }
-    }
-
-    fn keys(&self) -> IssuerKeys {
-        let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
-        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
-        let jwks = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "1", "x": x, "y": y}]});
-        let keys = KeySet::parse(&jwks.to_string()).unwrap();
-        IssuerKeys::from([("shop/corp".to_owned(), Arc::new(keys))])
-    }
-
-    fn token(&self, audience: &str, expires: SystemTime) -> String {
-        let exp = expires.duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let encode = |part: serde_json::Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let header = encode(json!({"alg": "ES256", "kid": "1"}));
-        let claims =
-            json!({"iss": "https://login.test", "aud": audience, "sub": "alice", "exp": exp});
-        let signed = format!("{header}.{}", encode(claims));
-        let signature = self
-            .key
-            .sign(&SystemRandom::new(), signed.as_bytes())
-            .unwrap();
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-}
+use crate::testing::Issuer;
 
 struct Fixture {
     issuer: Issuer,
@@ -80,13 +29,29 @@ impl Fixture {
     }
 
     fn verify(&self, value: &str, now: SystemTime) -> Result<Verified, InvalidToken> {
-        let headers = http::HeaderMap::from_iter([(
-            http::header::AUTHORIZATION,
-            http::HeaderValue::from_str(value).unwrap(),
-        )]);
+        self.verify_request("/", &[("authorization", value)], now)
+    }
+
+    fn verify_request(
+        &self,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        now: SystemTime,
+    ) -> Result<Verified, InvalidToken> {
+        let headers = headers.iter().map(|(name, value)| {
+            let value = http::HeaderValue::from_str(value).unwrap();
+            (http::HeaderName::from_static(name), value)
+        });
+        let headers = http::HeaderMap::from_iter(headers);
+        let request = Request {
+            method: "GET",
+            host: "orders.shop",
+            path,
+            headers: &headers,
+        };
         let issuers = [Arc::clone(&self.issuer.document)];
         self.tokens
-            .verify(&issuers, &self.keys, &headers, now, &self.metrics)
+            .verify(&issuers, &self.keys, &request, now, &self.metrics)
     }
 
     /// How many tokens came to `outcome`.
@@ -115,7 +80,7 @@ fn a_repeated_token_is_found_in_the_cache_until_it_expires() {
         let verified = fixture.verify(&bearer, now()).unwrap();
         assert_eq!(verified.subjects[0].issuer, "shop/corp");
         assert_eq!(verified.subjects[0].claims["sub"], "alice");
-        assert!(verified.strip.is_empty());
+        assert!(verified.remove.is_empty());
     }
     assert_eq!(
         (fixture.counted("verified"), fixture.counted("cached")),
@@ -181,8 +146,128 @@ fn a_token_that_is_not_to_be_forwarded_is_stripped() {
     let bearer = format!("Bearer {}", fixture.issuer.token("shop", now() + HOUR));
     for _ in 0..2 {
         let verified = fixture.verify(&bearer, now()).unwrap();
-        assert_eq!(&*verified.strip[0], "authorization");
+        assert_eq!(&*verified.remove[0], "authorization");
     }
+}
+
+#[test]
+fn tokens_are_found_where_their_issuer_says_and_nowhere_else() {
+    let fixture = Fixture::new(
+        ", from: [{header: x-token}, {header: x-token, prefix: 'JWT '}, {query: access token}, {cookie: Id}]",
+    );
+    let token = fixture.issuer.token("shop", now() + HOUR);
+    let escaped = token.replace('.', "%2e");
+    let subjects = |path: &str, headers: &[(&'static str, &str)]| {
+        let verified = fixture.verify_request(path, headers, now()).unwrap();
+        verified.subjects.len()
+    };
+    for value in [token.clone(), format!("jwt {token}")] {
+        assert_eq!(subjects("/", &[("x-token", &value)]), 1, "{value}");
+    }
+    assert_eq!(subjects(&format!("/?a&access%20token={escaped}"), &[]), 1);
+    assert_eq!(
+        subjects(
+            &format!("/?access%20token={token}&access%20token={token}"),
+            &[]
+        ),
+        2
+    );
+    for cookie in [
+        format!("Id={token}"),
+        format!("a=b; Id=\"{token}\"; c=d"),
+        format!("id=x;Id={token}"),
+    ] {
+        assert_eq!(subjects("/", &[("cookie", &cookie)]), 1, "{cookie}");
+    }
+    for (path, headers) in [
+        (format!("/?access+token={token}"), vec![]),
+        (format!("/?Access%20token={token}"), vec![]),
+        (format!("/access%20token={token}"), vec![]),
+        ("/?access%20token=&access%20token".to_owned(), vec![]),
+        (
+            "/".to_owned(),
+            vec![("authorization", format!("Bearer {token}"))],
+        ),
+        (
+            "/".to_owned(),
+            vec![("cookie", format!("id={token}; Id=; Id"))],
+        ),
+    ] {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, &**value))
+            .collect();
+        assert_eq!(subjects(&path, &headers), 0, "{path} {headers:?}");
+    }
+    let refused = fixture.verify_request("/?access%20token=x", &[], now());
+    assert_eq!(refused.err().unwrap().class(), "token-malformed");
+}
+
+#[test]
+fn a_token_in_a_place_of_another_issuer_is_refused_also_when_it_is_cached() {
+    let fixture = Fixture::new(", from: [{header: x-token}]");
+    let token = fixture.issuer.token("shop", now() + HOUR);
+    fixture
+        .verify_request("/", &[("x-token", &token)], now())
+        .unwrap();
+    let elsewhere = Issuer::new(", from: [{cookie: id}]");
+    let mut other = TokenIssuer::clone(&elsewhere.document);
+    other.issuer = "https://other.test".to_owned();
+    let cookie = format!("id={token}");
+    let headers = http::HeaderMap::from_iter([(
+        http::header::COOKIE,
+        http::HeaderValue::from_str(&cookie).unwrap(),
+    )]);
+    let request = Request {
+        method: "GET",
+        host: "",
+        path: "/",
+        headers: &headers,
+    };
+    let issuers = [Arc::clone(&fixture.issuer.document), Arc::new(other)];
+    let refused = fixture
+        .tokens
+        .verify(&issuers, &fixture.keys, &request, now(), &fixture.metrics);
+    assert_eq!(refused.err().unwrap().class(), "unknown-issuer");
+}
+
+#[test]
+fn what_is_not_to_be_forwarded_is_taken_out_and_nothing_else() {
+    let fixture = Fixture::new(
+        ", forward: false, from: [{query: t}, {cookie: id}], claimHeaders: {x-user: sub, x-none: none}",
+    );
+    let token = fixture.issuer.token("shop", now() + HOUR);
+    let (path, cookie) = (
+        format!("/a?b=%2E&t={token}&c"),
+        format!("a=1; id={token}; b=2"),
+    );
+    let verified = fixture
+        .verify_request(&path, &[("cookie", &cookie)], now())
+        .unwrap();
+    let forwarded = verified.forwarded_path(Some(Cow::Borrowed(&path)));
+    assert_eq!(forwarded.as_deref(), Some("/a?b=%2E&c"));
+    assert_eq!(
+        verified
+            .remove
+            .iter()
+            .map(|name| &**name)
+            .collect::<Vec<_>>(),
+        ["x-none", "x-user", "cookie"]
+    );
+    let added: Vec<_> = verified
+        .add
+        .iter()
+        .map(|(name, value)| (&**name, std::str::from_utf8(value).unwrap()))
+        .collect();
+    assert_eq!(added, [("x-user", "alice"), ("cookie", "a=1; b=2")]);
+
+    let verified = fixture.verify_request("/a?b=%2E&t=", &[], now()).unwrap();
+    assert_eq!(
+        verified.forwarded_path(Some(Cow::Borrowed("/a?b=%2E&t="))),
+        None
+    );
+    assert_eq!(verified.remove.len(), 2, "also without a token");
+    assert!(verified.add.is_empty());
 }
 
 #[test]
