@@ -57,6 +57,12 @@ impl Arrival {
         self.ambiguous_paths
     }
 
+    /// The ports that have a mode of their own.
+    #[cfg(feature = "tools")]
+    pub(crate) fn named_ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.keys().copied()
+    }
+
     fn of_port(&self, port: u16) -> Option<&Said<PeerMode>> {
         self.ports.get(&port).or(self.mode.as_ref())
     }
@@ -80,7 +86,7 @@ fn decide<T: Ord>(
 }
 
 /// What names its workloads outranks what is about a whole namespace, and a namespace's own outranks the root's.
-fn rank(document: &MeshMode) -> (bool, bool) {
+pub(crate) fn rank(document: &MeshMode) -> (bool, bool) {
     let own = document.metadata.namespace.as_str() != system::NAMESPACE;
     (!document.target.is_all(), own)
 }

@@ -13,6 +13,8 @@
 //!   [`document::TokenIssuer`]), and [`pattern`] what their fields accept, as types that hold only
 //!   what is valid.
 
+#[cfg(feature = "tools")]
+pub mod analysis;
 mod arrival;
 mod call;
 pub mod call_json;

@@ -22,15 +22,17 @@ use crate::{Diagnostic, Diagnostics};
 #[derive(Debug)]
 pub struct Policy {
     revision: Arc<str>,
+    #[cfg_attr(not(feature = "tools"), expect(dead_code, reason = "only tools ask"))]
+    trust_domain: TrustDomain,
     documents: Vec<CompiledDocument>,
 }
 
 #[derive(Debug)]
-struct CompiledDocument {
-    document: Document,
-    origin: Arc<DocumentOrigin>,
+pub(crate) struct CompiledDocument {
+    pub(crate) document: Document,
+    pub(crate) origin: Arc<DocumentOrigin>,
     /// An access policy's rules, in their order.
-    rules: Vec<Arc<CompiledRule>>,
+    pub(crate) rules: Vec<Arc<CompiledRule>>,
     /// A token issuer, to be shared.
     issuer: Option<Arc<TokenIssuer>>,
 }
@@ -74,6 +76,7 @@ impl Policy {
         });
         Ok(Self {
             revision: revision.into(),
+            trust_domain: trust_domain.clone(),
             documents: compiled.collect(),
         })
     }
@@ -132,6 +135,18 @@ impl Policy {
         self.documents.iter().flat_map(|compiled| &compiled.rules)
     }
 
+    /// The mesh's own trust domain.
+    #[cfg(feature = "tools")]
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// All documents, in their order.
+    #[cfg(feature = "tools")]
+    pub(crate) fn documents(&self) -> &[CompiledDocument] {
+        &self.documents
+    }
+
     fn compiled_for(&self, workload: &Workload) -> impl Iterator<Item = &CompiledDocument> {
         self.documents
             .iter()
@@ -140,7 +155,7 @@ impl Policy {
 }
 
 /// Documents of the root namespace concern every workload of the mesh, others those of their own.
-fn concerns(document: &Document, workload: &Workload) -> bool {
+pub(crate) fn concerns(document: &Document, workload: &Workload) -> bool {
     let namespace = document.metadata().namespace.as_str();
     if namespace != system::NAMESPACE && namespace != workload.namespace {
         return false;

@@ -135,6 +135,16 @@ impl WorkloadPolicy {
         &self.workload
     }
 
+    #[cfg(feature = "tools")]
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
+    #[cfg(feature = "tools")]
+    pub(crate) fn otherwise(&self) -> &Otherwise {
+        &self.otherwise
+    }
+
     /// The issuers whose tokens a call may carry: by these rules they are verified.
     #[must_use]
     pub fn token_issuers(&self) -> &[Arc<TokenIssuer>] {

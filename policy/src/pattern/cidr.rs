@@ -44,6 +44,31 @@ impl Cidr {
         }
     }
 
+    /// The first address of the range.
+    #[cfg(feature = "tools")]
+    pub(crate) fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The address behind the range; `None` behind the last of all.
+    #[cfg(feature = "tools")]
+    pub(crate) fn next_after(&self) -> Option<IpAddr> {
+        match self.first {
+            IpAddr::V4(first) => {
+                let free = 32_u32.saturating_sub(self.prefix.into());
+                let size = 1_u32.checked_shl(free)?;
+                let next = first.to_bits().checked_add(size)?;
+                Some(IpAddr::V4(Ipv4Addr::from_bits(next)))
+            }
+            IpAddr::V6(first) => {
+                let free = 128_u32.saturating_sub(self.prefix.into());
+                let size = 1_u128.checked_shl(free)?;
+                let next = first.to_bits().checked_add(size)?;
+                Some(IpAddr::V6(Ipv6Addr::from_bits(next)))
+            }
+        }
+    }
+
     fn containing(address: IpAddr, prefix: u8) -> Self {
         let first = match address {
             IpAddr::V4(v4) => {

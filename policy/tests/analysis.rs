@@ -1,0 +1,487 @@
+//! What the comparison of policies says is what the engine decides: a generated call is decided in another way by two
+//! generated policies exactly if it lies in a region that is told.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use countersign_policy::analysis::{Difference, diff, told};
+use countersign_policy::{Intent, Policy, Subject, Workload, document};
+use support::{TestCall, call, domain, intent, token};
+
+/// `name: value`, or nothing.
+type Field = Option<String>;
+
+fn field(name: &'static str, values: &'static [&'static str]) -> impl Strategy<Value = Field> {
+    prop::option::weighted(0.3, select(values))
+        .prop_map(move |value| Some(format!("{name}: {}", value?)))
+}
+
+/// `name: [values]`, or nothing.
+fn list(name: &'static str, values: &'static [&'static str]) -> impl Strategy<Value = Field> {
+    let most = values.len().min(2);
+    prop::option::weighted(0.3, subsequence(values, 1..=most))
+        .prop_map(move |values| Some(format!("{name}: [{}]", values?.join(", "))))
+}
+
+fn mapping(fields: Vec<Field>) -> Option<String> {
+    let fields: Vec<String> = fields.into_iter().flatten().collect();
+    (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))
+}
+
+/// Fields, and at times some that must not hold: a mapping, or a list of up to `most`.
+fn with_not(
+    is: impl Strategy<Value = Vec<Field>>,
+    most: usize,
+    not: impl Strategy<Value = Vec<Field>>,
+) -> impl Strategy<Value = Option<String>> {
+    let not = prop::option::weighted(0.25, prop::collection::vec(not, 1..=most));
+    (is, not).prop_map(move |(mut is, not)| {
+        let entries: Vec<String> = not
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(mapping)
+            .collect();
+        is.push(match entries.as_slice() {
+            [] => None,
+            [only] => Some(format!("not: {only}")),
+            several => Some(format!("not: [{}]", several.join(", "))),
+        });
+        mapping(is)
+    })
+}
+
+fn entries(
+    name: &'static str,
+    entry: impl Strategy<Value = Option<String>>,
+) -> impl Strategy<Value = Field> {
+    prop::collection::vec(entry, 0..3).prop_map(move |entries| {
+        let entries: Vec<String> = entries.into_iter().flatten().collect();
+        (!entries.is_empty()).then(|| format!("{name}: [{}]", entries.join(", ")))
+    })
+}
+
+const RANGES: &[&str] = &[
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "192.0.2.0/24",
+    "'2001:db8::/32'",
+];
+
+fn source_fields() -> impl Strategy<Value = Vec<Field>> {
+    let named = (
+        field(
+            "workload",
+            &["shop/web", "shop/*", "'*/web'", "guest/web", "'*/*'"],
+        ),
+        field("namespace", &["shop", "guest"]),
+        field(
+            "spiffe",
+            &[
+                "spiffe://shop.example/ns/shop/sa/web",
+                "'spiffe://shop.example/ns/shop/**'",
+                "'spiffe://other.example/**'",
+            ],
+        ),
+        field("trustDomain", &["shop.example", "other.example", "'*'"]),
+        field("cidr", RANGES),
+        field("forwardedFor", RANGES),
+    );
+    let anonymous = (field("cidr", RANGES), field("forwardedFor", RANGES))
+        .prop_map(|(cidr, forwarded)| vec![Some("anonymous: true".to_owned()), cidr, forwarded]);
+    prop_oneof![
+        5 => named.prop_map(|(a, b, c, d, e, f)| vec![a, b, c, d, e, f]),
+        1 => anonymous,
+    ]
+}
+
+fn operation_fields() -> impl Strategy<Value = Vec<Field>> {
+    let values = || select(vec!["a", "b", "'a, b'", "''", "[a, b]"]);
+    let headers = prop::option::weighted(0.25, (values(), prop::option::of(values())));
+    let headers = headers.prop_map(|given| {
+        let (x, y) = given?;
+        let y = y.map_or(String::new(), |y| format!(", x-y: {y}"));
+        Some(format!("headers: {{x-x: {x}{y}}}"))
+    });
+    (
+        list("ports", &["8080", "9090"]),
+        list("methods", &["GET", "POST"]),
+        list(
+            "hosts",
+            &["orders.shop", "'*.example.com'", "'*.eu.example.com'"],
+        ),
+        list(
+            "paths",
+            &[
+                "/a",
+                "'/a/*'",
+                "'/{x}/b'",
+                "'/a/**'",
+                "/a/b",
+                "/",
+                "'/**'",
+                "'/a/{x}/c'",
+            ],
+        ),
+        list("grpc", &["{service: a}", "{service: a, method: b}"]),
+        headers,
+        list("sni", &["orders.shop", "'*.example.com'"]),
+    )
+        .prop_map(|(a, b, c, d, e, f, g)| vec![a, b, c, d, e, f, g])
+}
+
+fn subject() -> impl Strategy<Value = Field> {
+    let fields = (
+        field("issuer", &["corp"]),
+        field("audience", &["shop", "test"]),
+        field(
+            "claims",
+            &[
+                "{tenant: acme}",
+                "{tenant: [acme, emca]}",
+                "{'a.b': 1}",
+                "{tenant: acme, 'a.b': [1, true]}",
+            ],
+        ),
+        field("not", &["{claims: {tenant: emca}}", "{claims: {a: x}}"]),
+    );
+    prop::option::weighted(0.2, fields).prop_map(|fields| {
+        let (a, b, c, d) = fields?;
+        Some(format!(
+            "subject: {}",
+            mapping(vec![a, b, c, d]).unwrap_or_else(|| "{}".to_owned())
+        ))
+    })
+}
+
+fn intents() -> impl Strategy<Value = Field> {
+    let fields = (
+        list("scope", &["orders.create", "orders.read"]),
+        field("context", &["{order: 7}", "{order: [7, 8], tenant: acme}"]),
+        field("requester", &["shop/web", "'spiffe://other.example/**'"]),
+    );
+    prop::option::weighted(0.15, fields).prop_map(|fields| {
+        let (a, b, c) = fields?;
+        Some(format!("intent: {}", mapping(vec![a, b, c])?))
+    })
+}
+
+/// A rule as YAML, but for its name.
+fn rule() -> impl Strategy<Value = String> {
+    (
+        select(vec!["allow", "allow", "allow", "deny", "audit"]),
+        entries("from", with_not(source_fields(), 2, source_fields())),
+        entries("to", with_not(operation_fields(), 1, operation_fields())),
+        subject(),
+        intents(),
+    )
+        .prop_map(|(action, from, to, subject, intent)| {
+            let given: Vec<String> = [from, to, subject, intent].into_iter().flatten().collect();
+            let given: String = given.iter().map(|field| format!(", {field}")).collect();
+            format!("action: {action}{given}")
+        })
+}
+
+/// A document: its kind, its namespace and its spec, as YAML.
+fn a_document() -> impl Strategy<Value = (&'static str, &'static str, String)> {
+    let namespace = || select(vec!["shop", "shop", "countersign-system"]);
+    let target = || {
+        select(vec![
+            "",
+            "",
+            "target: {labels: {app: orders}}, ",
+            "target: {workloads: [orders, web]}, ",
+            "target: {labels: {app: orders, tier: db}}, ",
+        ])
+    };
+    let mode = select(vec!["", "", "", "mode: observe, ", "default: allow, "]);
+    let policy =
+        (namespace(), target(), mode, rule()).prop_map(|(namespace, target, mode, rule)| {
+            let spec = format!("{target}{mode}rules: [{{name: r, {rule}}}]");
+            ("AccessPolicy", namespace, spec)
+        });
+    let modes = select(vec![
+        "mode: permissive",
+        "ports: {'8080': permissive}",
+        "mode: permissive, ports: {'9090': strict}",
+    ]);
+    let mesh_mode = (namespace(), target(), modes)
+        .prop_map(|(namespace, target, mode)| ("MeshMode", namespace, format!("{target}{mode}")));
+    prop_oneof![5 => policy, 1 => mesh_mode]
+}
+
+/// Two policies that have some documents in common.
+fn policies() -> impl Strategy<Value = (String, String)> {
+    let documents = prop::collection::vec((a_document(), 0..4_u8), 1..6);
+    documents.prop_map(|documents| {
+        let issuer = "apiVersion: countersign.dev/v1\nkind: TokenIssuer\nmetadata: {name: corp, namespace: countersign-system}\nspec: {issuer: https://login.example, audiences: [shop]}\n";
+        let (mut old, mut new) = (issuer.to_owned(), issuer.to_owned());
+        for (number, ((kind, namespace, spec), place)) in documents.iter().enumerate() {
+            let text = format!("---\napiVersion: countersign.dev/v1\nkind: {kind}\nmetadata: {{name: d{number}, namespace: {namespace}}}\nspec: {{{spec}}}\n");
+            if *place != 0 {
+                old += &text;
+            }
+            if *place != 1 {
+                new += &text;
+            }
+        }
+        (old, new)
+    })
+}
+
+fn workload() -> impl Strategy<Value = Workload> {
+    (
+        select(vec!["shop", "guest"]),
+        select(vec!["orders", "web", "else"]),
+        prop::option::of(select(vec!["orders", "x"])),
+        prop::option::of(select(vec!["db"])),
+    )
+        .prop_map(|(namespace, account, app, tier)| {
+            let labels = [("app", app), ("tier", tier)];
+            let labels = labels
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+            Workload {
+                namespace: namespace.to_owned(),
+                service_account: account.to_owned(),
+                labels: labels.collect(),
+            }
+        })
+}
+
+fn headers() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let name = select(vec![
+        "x-x",
+        "X-X",
+        "x-X",
+        "X-y",
+        "x-y",
+        "x-forwarded-for",
+        "X-Forwarded-For",
+    ]);
+    let value = select(vec![
+        "a",
+        "b",
+        "a, b",
+        "",
+        " a ",
+        "c",
+        "10.1.2.3",
+        "192.0.2.9, 10.9.9.9",
+        "?",
+    ]);
+    prop::collection::btree_map(
+        name.prop_map(str::to_owned),
+        value.prop_map(str::to_owned),
+        0..4,
+    )
+}
+
+fn tokens() -> impl Strategy<Value = Vec<serde_json::Value>> {
+    let claims = select(vec![
+        r#"{}"#,
+        r#"{"tenant": "acme"}"#,
+        r#"{"tenant": ["acme", "emca"], "aud": "test"}"#,
+        r#"{"tenant": "emca", "a": {"b": 1}}"#,
+        r#"{"a": "x", "a.b": true, "aud": ["shop", "test"]}"#,
+    ]);
+    prop::collection::vec(
+        claims.prop_map(|text| serde_json::from_str(text).unwrap()),
+        0..3,
+    )
+}
+
+fn an_intent() -> impl Strategy<Value = Option<Intent>> {
+    let scopes = subsequence(vec!["orders.create", "orders.read", "x"], 0..=2);
+    let contexts = select(vec![
+        r#"{}"#,
+        r#"{"order": 7}"#,
+        r#"{"order": [8], "tenant": "acme"}"#,
+    ]);
+    let requesters = select(vec![
+        "spiffe://shop.example/ns/shop/sa/web",
+        "spiffe://other.example/x",
+        "nobody",
+    ]);
+    let intents = (scopes, contexts, requesters).prop_map(|(scopes, context, requester)| {
+        let mut intent = intent(&scopes, serde_json::from_str(context).unwrap());
+        intent.req_wl = requester.to_owned();
+        intent
+    });
+    prop::option::weighted(0.4, intents)
+}
+
+fn a_call() -> impl Strategy<Value = TestCall> {
+    const PEERS: [&str; 7] = [
+        "spiffe://shop.example/ns/shop/sa/web",
+        "spiffe://shop.example/ns/shop/sa/api",
+        "spiffe://shop.example/ns/guest/sa/web",
+        "spiffe://other.example/ns/shop/sa/web",
+        "spiffe://third.example/ns/shop/sa/web",
+        "spiffe://shop.example/ns/shop",
+        "spiffe://shop.example",
+    ];
+    const PATHS: [&str; 14] = [
+        "/",
+        "/a",
+        "/a/",
+        "/a/b",
+        "/a/b/c",
+        "/b/b",
+        "/c",
+        "/a/x/c?y=1",
+        "*",
+        "/a/%62",
+        "/b/../a",
+        "/a;v/b",
+        "/c/..;/a/b",
+        "/a/é/c",
+    ];
+    let request = (
+        select(vec!["GET", "POST", "get", "PUT"]),
+        select(vec![
+            "orders.shop",
+            "a.example.com:80",
+            "x.eu.example.com",
+            "b",
+            "?",
+        ]),
+        select(&PATHS),
+        headers(),
+    );
+    let addresses = select(vec![
+        "10.0.0.7",
+        "10.1.0.7",
+        "192.0.2.1",
+        "2001:db8::1",
+        "203.0.113.1",
+    ]);
+    (
+        prop::option::weighted(0.85, select(&PEERS)),
+        prop::option::weighted(0.85, request),
+        prop::option::weighted(0.8, addresses),
+        select(vec![8080, 9090, 7070]),
+        tokens(),
+        an_intent(),
+        prop::option::of(select(vec!["orders.shop", "A.example.com", "x"])),
+    )
+        .prop_map(|(peer, request, address, port, tokens, intent, sni)| {
+            let mut call = call().on_port(port);
+            call.peer = peer.map(|peer| peer.parse().unwrap());
+            call.source_ip = address.map(|address| address.parse().unwrap());
+            call.sni = sni.map(str::to_owned);
+            call.intent = intent;
+            match request {
+                None => call = call.opaque(),
+                Some((method, host, path, headers)) => {
+                    call = call.request(method, path).host(host);
+                    call.request.as_mut().unwrap().headers = headers;
+                }
+            }
+            for claims in tokens {
+                let token = Subject {
+                    issuer: "countersign-system/corp".to_owned(),
+                    ..Subject::clone(&token(claims))
+                };
+                call = call.with(Arc::new(token));
+            }
+            call
+        })
+}
+
+fn compiled(text: &str) -> Policy {
+    let documents = document::parse([("p.yaml".to_owned(), text.to_owned())]);
+    Policy::compile("r", &domain(), documents.unwrap()).unwrap()
+}
+
+fn told_all(difference: &Difference) -> String {
+    let changes = [
+        ("allowed", &difference.allowed),
+        ("denied", &difference.denied),
+    ];
+    let lines = changes.into_iter().flat_map(|(what, changes)| {
+        changes
+            .iter()
+            .map(move |change| format!("{what}: {:?}\n", change.region))
+    });
+    lines.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: std::env::var("CASES").map_or(300, |c| c.parse().unwrap()), ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_call_is_decided_in_another_way_exactly_if_it_lies_in_a_region(
+        (old, new) in policies(),
+        calls in prop::collection::vec((workload(), a_call()), 60),
+    ) {
+        let (old_policy, new_policy) = (compiled(&old), compiled(&new));
+        let difference = diff(&old_policy, &new_policy, None).unwrap();
+        prop_assert!(difference.cut_short.is_empty());
+        for (workload, call) in &calls {
+            let was = old_policy.decide(workload, &call.as_call()).is_allowed();
+            let is = new_policy.decide(workload, &call.as_call()).is_allowed();
+            let expected = (is && !was, was && !is);
+            if let Some(found) = difference.regions_have(workload, &call.as_call()) {
+                prop_assert_eq!(found, expected, "{:?} {:?}\n{}\n{}\n{}", workload, call, old, new, told_all(&difference));
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_decided_as_it_is_told(((old, new), with_directory) in (policies(), any::<bool>())) {
+        let (old, new) = (compiled(&old), compiled(&new));
+        let workload = |account: &str, app: &str| Workload {
+            namespace: "shop".to_owned(),
+            service_account: account.to_owned(),
+            labels: [("app".to_owned(), app.to_owned())].into(),
+        };
+        let directory = [workload("orders", "orders"), workload("api", "api")];
+        let difference = diff(&old, &new, with_directory.then_some(&directory[..])).unwrap();
+        for (changes, allows) in [(&difference.allowed, true), (&difference.denied, false)] {
+            for change in changes {
+                let example = &change.example;
+                prop_assert!(example.confirmed, "{:?}", change);
+                let call = &example.call;
+                prop_assert_eq!(call.judged_by(&new.for_workload(&call.workload)).is_allowed(), allows);
+                prop_assert_eq!(call.judged_by(&old.for_workload(&call.workload)).is_allowed(), !allows);
+                prop_assert!(!with_directory || directory.contains(&call.workload));
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_does_not_differ_from_itself((policy, _) in policies()) {
+        let difference = diff(&compiled(&policy), &compiled(&policy), None).unwrap();
+        prop_assert!(difference.is_empty() && !difference.widens());
+    }
+}
+
+#[test]
+fn regions_are_told_in_the_words_of_the_policy() {
+    let policy = |rules: &str| {
+        compiled(&format!(
+            "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: orders, namespace: shop}}\nspec:\n  target: {{labels: {{app: orders}}}}\n  rules:\n{rules}"
+        ))
+    };
+    let read = "  - {name: read, action: allow, from: [{namespace: shop}], to: [{ports: [8080], methods: [GET, HEAD], paths: ['/orders/{id}']}]}\n";
+    let delete = "  - {name: delete, action: allow, from: [{workload: shop/web}], to: [{ports: [8080], methods: [DELETE], paths: ['/orders/**']}]}\n";
+    let difference = diff(&policy(read), &policy(&format!("{read}{delete}")), None).unwrap();
+    assert!(difference.denied.is_empty() && difference.widens());
+    let [change] = difference.allowed.as_slice() else {
+        panic!("{}", told_all(&difference));
+    };
+    let region = &change.region;
+    assert_eq!(told(&region.from), "shop/web");
+    assert_eq!(told(&region.to), "shop/* {app: orders}");
+    assert_eq!(told(&region.ports), "8080");
+    assert_eq!(told(&region.methods), "DELETE");
+    assert_eq!(told(&region.paths), "/orders/**");
+    assert_eq!(change.example.after.rule.as_ref().unwrap().rule, "delete");
+}
