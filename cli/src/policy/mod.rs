@@ -5,9 +5,12 @@
 mod args;
 mod check;
 mod decide;
+mod diff;
+mod directory;
 mod explain;
 mod format;
 mod load;
+mod revision;
 mod sources;
 mod test;
 
@@ -30,6 +33,8 @@ pub(crate) enum PolicyCommand {
     Decide(decide::DecideArguments),
     /// Show for a call every rule, and why it did or did not match
     Explain(explain::ExplainArguments),
+    /// Tell which calls become allowed and which denied by a change of policy
+    Diff(diff::DiffArguments),
 }
 
 /// Runs a subcommand.
@@ -43,5 +48,6 @@ pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Bo
         PolicyCommand::Format(arguments) => format::run(arguments, output)?,
         PolicyCommand::Decide(arguments) => decide::run(arguments)?,
         PolicyCommand::Explain(arguments) => explain::run(arguments, output)?,
+        PolicyCommand::Diff(arguments) => diff::run(arguments, output)?,
     })
 }

@@ -63,7 +63,10 @@ spec:
         let domain = TrustDomain::parse("td").unwrap();
         let policy = Policy::compile("", &domain, Vec::new()).unwrap();
         let xml = report(&testing::run(&policy, &domain, suites, UNIX_EPOCH)).unwrap();
-        assert!(xml.contains(r#"tests="2" skipped="0" failures="1""#), "{xml}");
+        assert!(
+            xml.contains(r#"tests="2" skipped="0" failures="1""#),
+            "{xml}"
+        );
         assert!(
             xml.contains(r#"name="a &lt;b&gt; &amp; &quot;c&quot;""#),
             "{xml}"
