@@ -258,6 +258,7 @@ impl Calls {
             peer: Some(peer),
             source_ip: Some([10, 0, 0, 7].into()),
             port: 8080,
+            destination_ip: None,
             sni: None,
             request: Some(Request {
                 method,

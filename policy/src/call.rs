@@ -28,6 +28,8 @@ pub struct Call<'a> {
     pub peer: Option<&'a SpiffeId>,
     /// The address that the peer's connection comes from.
     pub source_ip: Option<IpAddr>,
+    /// The address that is called; `None` where it is not known.
+    pub destination_ip: Option<IpAddr>,
     /// The port of the called workload, as the caller named it.
     pub port: u16,
     /// The server name that the client of an opaque TLS connection asks for (RFC 6066 §3).

@@ -7,6 +7,7 @@ mod host;
 mod name;
 mod path;
 mod spiffe;
+mod text;
 mod trust_domain;
 mod workload;
 
@@ -20,6 +21,7 @@ pub use name::{CookieName, HeaderName, Method, Name, NameError};
 pub use path::{PathPattern, PathPatternError};
 pub(crate) use path::{PathSegment, decode_segment};
 pub use spiffe::{SpiffePattern, SpiffePatternError};
+pub(crate) use text::TextPattern;
 pub use trust_domain::TrustDomainPattern;
 pub use workload::{WorkloadPattern, WorkloadPatternError};
 

@@ -239,12 +239,15 @@ impl CompiledRule {
                 let facts = condition::Facts {
                     peer: judged.call.peer,
                     source_ip: judged.call.source_ip,
+                    sni: judged.call.sni,
                     subject: *subject,
                     intent: judged.intent(),
                     request: judged.call.request,
                     path,
                     captures: captured,
                     destination: judged.destination,
+                    destination_ip: judged.call.destination_ip,
+                    local: &self.local,
                     port: judged.call.port,
                     time: judged.call.time,
                 };

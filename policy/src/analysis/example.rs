@@ -134,6 +134,8 @@ impl ExampleCall {
         policy.decide(&Call {
             peer: self.peer.as_ref(),
             source_ip: self.source_ip,
+            // No field asks for it, and conditions are asked of no fact here.
+            destination_ip: None,
             port: self.port,
             sni: self.sni.as_deref(),
             request: self.request.as_ref().map(|request| Request {

@@ -5,6 +5,7 @@ use cel::Program;
 use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue};
 use cel::parser::Parser;
 
+use crate::pattern::Cidr;
 use crate::yaml::closest;
 
 /// How deep an expression may be nested, macros expanded.
@@ -16,6 +17,7 @@ pub(super) const MAX_NESTED_LOOPS: usize = 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roots {
     pub(crate) peer: bool,
+    pub(crate) connection: bool,
     pub(crate) subject: bool,
     pub(crate) intent: bool,
     pub(crate) request: bool,
@@ -24,8 +26,9 @@ pub(crate) struct Roots {
     pub(crate) time: bool,
 }
 
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
     "peer",
+    "connection",
     "subject",
     "intent",
     "request",
@@ -36,16 +39,29 @@ const VARIABLES: [&str; 7] = [
 const PEER: &[&str] = &["id", "trustDomain", "namespace", "workload", "address"];
 const SUBJECT: &[&str] = &["issuer", "claims"];
 const INTENT: &[&str] = &["scope", "tctx", "requester"];
-const REQUEST: &[&str] = &["method", "host", "path", "query", "headers"];
-const DESTINATION: &[&str] = &["namespace", "workload", "labels", "port"];
+const REQUEST: &[&str] = &["method", "host", "authority", "path", "query", "headers"];
+const CONNECTION: &[&str] = &["sni"];
+const DESTINATION: &[&str] = &[
+    "trustDomain",
+    "namespace",
+    "workload",
+    "labels",
+    "address",
+    "port",
+];
 
-/// CEL's standard functions, less those that only serve types which no fact has.
+/// CEL's standard functions, less those that only serve types which no fact has, and [`functions`](super::functions).
 const FUNCTIONS: &[&str] = &[
     "size",
     "contains",
     "startsWith",
     "endsWith",
     "matches",
+    "inRange",
+    "join",
+    "like",
+    "lookup",
+    "words",
     "int",
     "uint",
     "double",
@@ -172,6 +188,7 @@ impl<'a> Walk<'a> {
         }
         let root = match name {
             "peer" => &mut self.roots.peer,
+            "connection" => &mut self.roots.connection,
             "subject" => &mut self.roots.subject,
             "intent" => &mut self.roots.intent,
             "request" => &mut self.roots.request,
@@ -193,6 +210,7 @@ impl<'a> Walk<'a> {
         }
         let known = match name.as_str() {
             "peer" => PEER,
+            "connection" => CONNECTION,
             "subject" => SUBJECT,
             "intent" => INTENT,
             "request" => REQUEST,
@@ -217,17 +235,24 @@ impl<'a> Walk<'a> {
         if !FUNCTIONS.contains(&name) {
             return self.mistake(at, &unknown("function", name, FUNCTIONS));
         }
-        if name == "matches" {
-            let valid = match last_argument.map(|argument| &argument.expr) {
-                Some(Expr::Literal(LiteralValue::String(pattern))) => is_regex(pattern.inner()),
-                // A pattern out of a request would be the caller's to choose.
-                _ => {
-                    Err("the regular expression of `matches` has to be a literal string".to_owned())
-                }
-            };
-            if let Err(message) = valid {
-                self.mistake(at, &message);
+        let last_argument = last_argument.map(|argument| &argument.expr);
+        let valid = match (name, last_argument) {
+            ("matches", Some(Expr::Literal(LiteralValue::String(pattern)))) => {
+                is_regex(pattern.inner())
             }
+            // A pattern out of a request would be the caller's to choose.
+            ("matches", _) => {
+                Err("the regular expression of `matches` has to be a literal string".to_owned())
+            }
+            ("inRange", Some(Expr::List(ranges))) => ranges
+                .elements
+                .iter()
+                .try_for_each(|range| is_range(&range.expr)),
+            ("inRange", _) => Err("the ranges of `inRange` have to be a literal list".to_owned()),
+            _ => Ok(()),
+        };
+        if let Err(message) = valid {
+            self.mistake(at, &message);
         }
     }
 }
@@ -256,6 +281,20 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> String {
             "unknown {what} `{name}`, expected one of {}",
             known.join(", ")
         ),
+    }
+}
+
+/// What is no range would have no address in it, which nobody means.
+fn is_range(range: &Expr) -> Result<(), String> {
+    let Expr::Literal(LiteralValue::String(range)) = range else {
+        return Err("a range of `inRange` has to be a literal string".to_owned());
+    };
+    match range.inner().parse::<Cidr>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "the range {:?} is not valid: {error}",
+            range.inner()
+        )),
     }
 }
 

@@ -14,6 +14,8 @@ use super::check::MAX_NESTED_LOOPS;
 pub(super) const MAX_STEPS: u64 = 100_000;
 /// A regular expression is compiled by every evaluation.
 const REGEX_STEPS: u64 = 500;
+/// How many patterns a text is compared with in a step.
+const PATTERNS_PER_STEP: u64 = 16;
 /// How much of a text an operator gets through in a step, in bytes.
 const TEXT_PER_STEP: u64 = 1024;
 
@@ -51,6 +53,16 @@ impl Weight {
             Expr::Call(call) => {
                 match call.func_name.as_str() {
                     "matches" => self.add_steps(times.saturating_mul(REGEX_STEPS), depth),
+                    // Every item of what may be a list is compared with every pattern.
+                    "like" | "words" => {
+                        let patterns = match call.args.last().map(|last| &last.expr) {
+                            Some(Expr::List(list)) => count(list.elements.len()),
+                            _ => 1,
+                        };
+                        let steps =
+                            times.saturating_mul((patterns / PATTERNS_PER_STEP).saturating_add(1));
+                        self.add_steps(steps, depth.saturating_add(1).min(MAX_NESTED_LOOPS));
+                    }
                     operators::ADD => self.joined = self.joined.saturating_add(1),
                     _ => {}
                 }

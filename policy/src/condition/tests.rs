@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use countersign_identity::TrustDomain;
+
 use crate::call::{Intent, Request, Subject, Workload};
 
 fn errors(source: &str) -> Vec<String> {
@@ -37,12 +39,15 @@ fn evaluate_with(source: &str, request: Option<Request<'_>>) -> Result<bool, Str
     let facts = Facts {
         peer: Some(&peer),
         source_ip: Some("::ffff:10.0.0.7".parse().unwrap()),
+        sni: Some("orders.shop"),
         subject: Some(&subject),
         intent: Some(&intent),
         request,
         path: request.map(|_| "/orders/7"),
         captures: &[("id", "7")],
         destination: &destination,
+        destination_ip: Some("10.0.1.9".parse().unwrap()),
+        local: &TrustDomain::parse("shop.example").unwrap(),
         port: 8080,
         time: UNIX_EPOCH + Duration::from_secs(1_795_428_000),
     };
@@ -82,6 +87,18 @@ fn every_fact_can_be_asked_for() {
         "subject.claims.deep.a == null",
         "!has(subject.claims.missing)",
         "request.method == 'GET' && request.host == 'orders.shop'",
+        "request.authority == 'orders.shop:8080' && connection.sni == 'orders.shop'",
+        "destination.address == '10.0.1.9' && destination.trustDomain == peer.trustDomain",
+        "like(request.path, ['/x', '/orders/*']) && !like(request.path, ['*/orders', '/order'])",
+        "like(subject.claims.groups, ['sell*']) && !like(subject.claims.groups, ['ell*', ''])",
+        "like(lookup(subject, ['claims', 'tenant']), ['*']) && !like(lookup(subject, ['claims', 'x']), ['*'])",
+        "lookup(subject.claims, ['deep', 'a', 'b']) == null && lookup(null, ['a']) == null",
+        "lookup(subject.claims, ['level']) == 3 && lookup(intent, ['tctx', 'order', 'total']) == 12",
+        "!like(subject.claims.level, ['3']) && !like(null, ['*'])",
+        "'b' in words('a b  c') && words('') == [] && words(subject.claims.groups)[1] == 'seller'",
+        "inRange(peer.address, ['192.0.2.0/24', '10.0.0.0/8']) && !inRange(peer.address, ['10.1.0.0/16'])",
+        "join(['a', subject.claims.tenant], '/') == 'a/acme' && join(['a', null], '/') == null && join([''], '/') == null",
+        "!inRange(null, ['0.0.0.0/0']) && !inRange('x', ['0.0.0.0/0'])",
         "request.path == '/orders/7' && request.query == 'x=1'",
         "path.id == '7'",
         "destination.namespace + '/' + destination.workload == 'shop/orders'",
@@ -168,6 +185,18 @@ fn what_is_wrong_is_found_when_the_policy_is_compiled() {
         (
             "foo(1)",
             "in the expression, at 1:4: unknown function `foo`, expected one of size, ",
+        ),
+        (
+            "inRange(peer.address, ['10.0.0.1/8'])",
+            "in the expression, at 1:8: the range \"10.0.0.1/8\" is not valid: the address has bits behind its prefix; ",
+        ),
+        (
+            "inRange(peer.address, peer.id)",
+            "in the expression, at 1:8: the ranges of `inRange` have to be a literal list",
+        ),
+        (
+            "like(request.path, '/a')",
+            "in the expression, at 1:5: `like` does not take a string and a string",
         ),
         (
             "request.path.startWith('/')",

@@ -306,6 +306,9 @@ fn result(name: &str, given: &[Type]) -> Option<Type> {
             ),
             Bool,
         ),
+        ("like" | "inRange", [_, Type::List(_) | Any]) => Some(Bool),
+        ("lookup", [_, Type::List(_) | Any]) | ("words", [_]) => Some(Any),
+        ("join", [Type::List(_) | Any, Text | Any]) => Some(Any),
         ("startsWith" | "endsWith" | "matches", [_, _]) => some(all(&[Text]), Bool),
         ("int" | "uint" | "double", [one]) => {
             some(one.is_any_of(&[Number, Text, Timestamp, Duration]), Number)
@@ -332,8 +335,9 @@ fn result(name: &str, given: &[Type]) -> Option<Type> {
             )
         }
         (
-            "size" | "contains" | "startsWith" | "endsWith" | "matches" | "int" | "uint" | "double"
-            | "string" | "bool" | "timestamp" | "duration",
+            "like" | "inRange" | "lookup" | "join" | "words" | "size" | "contains" | "startsWith"
+            | "endsWith" | "matches" | "int" | "uint" | "double" | "string" | "bool" | "timestamp"
+            | "duration",
             _,
         ) => None,
         _ => Some(Any),

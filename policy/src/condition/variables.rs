@@ -9,13 +9,14 @@ use chrono::DateTime;
 
 use super::Roots;
 use crate::call::{Intent, Request, Subject, Workload};
-use countersign_identity::SpiffeId;
+use countersign_identity::{SpiffeId, TrustDomain};
 
 /// What a condition may ask about.
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) peer: Option<&'a SpiffeId>,
     pub(crate) source_ip: Option<IpAddr>,
+    pub(crate) sni: Option<&'a str>,
     pub(crate) subject: Option<&'a Subject>,
     pub(crate) intent: Option<&'a Intent>,
     pub(crate) request: Option<Request<'a>>,
@@ -23,6 +24,9 @@ pub(crate) struct Facts<'a> {
     pub(crate) path: Option<&'a str>,
     pub(crate) captures: &'a [(&'a str, &'a str)],
     pub(crate) destination: &'a Workload,
+    pub(crate) destination_ip: Option<IpAddr>,
+    /// The mesh's own trust domain.
+    pub(crate) local: &'a TrustDomain,
     pub(crate) port: u16,
     pub(crate) time: SystemTime,
 }
@@ -32,6 +36,10 @@ impl Facts<'_> {
     pub(super) fn add_to(&self, context: &mut Context<'_, '_>, roots: Roots) {
         if roots.peer {
             context.add_variable_from_value("peer", self.peer());
+        }
+        if roots.connection {
+            let connection = map([("sni", self.sni.into())]);
+            context.add_variable_from_value("connection", connection);
         }
         if roots.subject {
             context.add_variable_from_value("subject", self.subject());
@@ -73,12 +81,7 @@ impl Facts<'_> {
                 "workload",
                 workload.map(|workload| workload.service_account).into(),
             ),
-            (
-                "address",
-                self.source_ip
-                    .map(|ip| ip.to_canonical().to_string())
-                    .into(),
-            ),
+            ("address", address(self.source_ip)),
         ])
     }
 
@@ -125,6 +128,7 @@ impl Facts<'_> {
                     .map(str::to_ascii_lowercase)
                     .into(),
             ),
+            ("authority", request.host.to_ascii_lowercase().into()),
             ("path", self.path.into()),
             ("query", query.into()),
             ("headers", headers(request)),
@@ -141,8 +145,10 @@ impl Facts<'_> {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str().into()));
         map([
+            ("trustDomain", self.local.as_str().into()),
             ("namespace", namespace.as_str().into()),
             ("workload", service_account.as_str().into()),
+            ("address", address(self.destination_ip)),
             ("labels", map(labels)),
             ("port", Value::Int(self.port.into())),
         ])
@@ -164,6 +170,10 @@ fn headers(request: Request<'_>) -> Value {
             .or_insert_with(|| value.into_owned());
     });
     joined.into()
+}
+
+fn address(ip: Option<IpAddr>) -> Value {
+    ip.map(|ip| ip.to_canonical().to_string()).into()
 }
 
 fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Value)>) -> Value {

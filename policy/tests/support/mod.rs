@@ -67,6 +67,7 @@ pub(crate) struct TestCall {
     pub(crate) peer: Option<SpiffeId>,
     pub(crate) source_ip: Option<IpAddr>,
     pub(crate) port: u16,
+    pub(crate) destination_ip: Option<IpAddr>,
     pub(crate) sni: Option<String>,
     pub(crate) request: Option<TestRequest>,
     pub(crate) subjects: Vec<Arc<Subject>>,
@@ -88,6 +89,7 @@ pub(crate) fn call() -> TestCall {
         peer: Some("spiffe://shop.example/ns/shop/sa/web".parse().unwrap()),
         source_ip: Some([10, 0, 0, 7].into()),
         port: 8080,
+        destination_ip: Some([10, 0, 1, 9].into()),
         sni: None,
         request: Some(TestRequest {
             method: "POST".to_owned(),
@@ -200,6 +202,7 @@ impl TestCall {
             peer: self.peer.as_ref(),
             source_ip: self.source_ip,
             port: self.port,
+            destination_ip: self.destination_ip,
             sni: self.sni.as_deref(),
             request: self.request.as_ref().map(|request| Request {
                 method: &request.method,

@@ -57,6 +57,7 @@ pub(super) async fn serve<R, W>(
         let started = Instant::now();
         let head_only = request.summary().head;
         let target = Target {
+            address: port.destination.ip(),
             port: port.port,
             protocol: CallProtocol::Http1,
         };

@@ -56,6 +56,7 @@ pub(super) async fn call(
         return answer(respond, &problem, grpc);
     }
     let target = Target {
+        address: port.destination.ip(),
         port: port.port,
         protocol,
     };

@@ -86,6 +86,7 @@ async fn carry<R: tokio::io::AsyncRead + Unpin>(
 
 fn target(port: &OwnPort) -> Target {
     Target {
+        address: port.destination.ip(),
         port: port.port,
         protocol: CallProtocol::Tcp,
     }

@@ -9,6 +9,7 @@ mod tokens;
 
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -36,6 +37,8 @@ pub(crate) struct Judge {
 /// What is being called.
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
+    /// The address that callers name.
+    pub(crate) address: IpAddr,
     /// The port that callers name.
     pub(crate) port: u16,
     pub(crate) protocol: CallProtocol,
@@ -181,6 +184,7 @@ impl Judge {
         let decision = policy.decide(&Call {
             peer: Some(evidence.caller.peer().id()),
             source_ip: Some(evidence.caller.source().ip()),
+            destination_ip: Some(evidence.target.address),
             port: evidence.target.port,
             // Server names of opaque connections are not read yet, transaction tokens not verified: rules that ask
             // for them do not allow.

@@ -1,0 +1,199 @@
+//! Reads a `RequestAuthentication`, each of whose rules is a [`TokenIssuer`].
+//!
+//! <https://istio.io/latest/docs/reference/config/security/request_authentication/>
+
+use std::time::Duration;
+
+use countersign_identity::jwt::{Algorithm, KeySet};
+
+use super::{Options, metadata, selector};
+use crate::document::{
+    Document, KeySource, Metadata, Origin, Target, TokenIssuer, TokenLocation, origin,
+};
+use crate::pattern::HeaderName;
+use crate::yaml::{Fields, Value};
+
+/// How far clocks may be apart: what Envoy, which verifies tokens for Istio, has.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// The claims that are lists of words, whatever a rule says.
+const ALWAYS_WORDS: [&str; 2] = ["scope", "permission"];
+
+pub(super) fn read(value: Value<'_>, options: &Options) -> Option<Vec<Document>> {
+    value.mapping(|fields| {
+        let header = metadata::read(fields, options);
+        let spec = fields.nullable("spec", |value| value.mapping(spec));
+        let (metadata, (target, rules)) = (header?.metadata, spec?.unwrap_or_default());
+        let several = rules.len() > 1;
+        let issuers = rules.into_iter().zip(1_usize..).map(|(rule, number)| {
+            let name = match several {
+                true => numbered(value, &metadata, number)?,
+                false => metadata.name.clone(),
+            };
+            let metadata = Metadata {
+                namespace: metadata.namespace.clone(),
+                name,
+            };
+            Some(Document::TokenIssuer(rule.issuer(metadata, target.clone())))
+        });
+        issuers.collect()
+    })
+}
+
+fn numbered(value: Value<'_>, metadata: &Metadata, number: usize) -> Option<crate::pattern::Name> {
+    let name = format!("{}-{number}", metadata.name);
+    match name.parse() {
+        Ok(name) => Some(name),
+        Err(error) => value.mistake(format!("{name:?}, as the rule is called, is no name: {error}")),
+    }
+}
+
+fn spec(fields: &mut Fields<'_>) -> Option<(Target, Vec<JwtRule>)> {
+    let target = selector::read(fields);
+    let rules = fields.nullable("jwtRules", |value| {
+        value.list("rules", |value| value.mapping(jwt_rule))
+    });
+    Some((target?, rules?.unwrap_or_default()))
+}
+
+struct JwtRule {
+    origin: Origin,
+    issuer: String,
+    audiences: Vec<String>,
+    keys: KeySource,
+    from: Vec<TokenLocation>,
+    forward: bool,
+}
+
+impl JwtRule {
+    fn issuer(self, metadata: Metadata, target: Target) -> TokenIssuer {
+        TokenIssuer {
+            metadata,
+            origin: self.origin,
+            target,
+            issuer: self.issuer,
+            audiences: self.audiences,
+            algorithms: Algorithm::ALL.to_vec(),
+            keys: self.keys,
+            from: self.from,
+            leeway: LEEWAY,
+            forward: self.forward,
+        }
+    }
+}
+
+fn jwt_rule(fields: &mut Fields<'_>) -> Option<JwtRule> {
+    let value = fields.value();
+    let issuer = fields.required("issuer", Value::string);
+    let audiences = fields.default("audiences", Vec::new(), Value::strings);
+    let keys = keys(fields);
+    let headers = fields.default("fromHeaders", Vec::new(), |value| {
+        value.list("places", location)
+    });
+    let places = [
+        ("fromParams", "query parameters"),
+        ("fromCookies", "cookies"),
+    ]
+    .map(|(name, what)| refuse_filled(fields, name, &format!("tokens are not looked for in {what}")));
+    let outputs = ["outputPayloadToHeader", "outputClaimToHeaders"].map(|name| {
+        fields.refused(
+            name,
+            "is not supported: the application gets the token's claims in no header of its own choice",
+        )
+    });
+    let forward = fields.default("forwardOriginalToken", false, Value::bool);
+    // How long a fetch of the keys may take is the proxy's own configuration here, and decides nothing.
+    let timeout = fields.optional("timeout", Value::text);
+    let words = fields.default("spaceDelimitedClaims", Vec::new(), |value| {
+        value.list("claims", words)
+    });
+    timeout?;
+    words?;
+    for refused in places.into_iter().chain(outputs) {
+        refused?;
+    }
+    let headers = headers?;
+    Some(JwtRule {
+        origin: origin(value),
+        issuer: issuer?,
+        audiences: audiences?,
+        keys: keys?,
+        from: match headers.is_empty() {
+            true => vec![bearer()],
+            false => headers,
+        },
+        forward: forward?,
+    })
+}
+
+/// RFC 6750 §2.1.
+fn bearer() -> TokenLocation {
+    TokenLocation {
+        header: HeaderName::authorization(),
+        prefix: "Bearer ".to_owned(),
+    }
+}
+
+fn location(value: Value<'_>) -> Option<TokenLocation> {
+    value.mapping(|fields| {
+        let header = fields.required("name", |v| v.parsed("a header such as authorization"));
+        let prefix = fields.default("prefix", String::new(), Value::string_or_empty);
+        Some(TokenLocation {
+            header: header?,
+            prefix: prefix?,
+        })
+    })
+}
+
+/// A list that means something only if there is something in it.
+fn refuse_filled(fields: &mut Fields<'_>, name: &'static str, why: &str) -> Option<()> {
+    let filled = fields.default(name, Vec::new(), Value::strings)?;
+    match filled.is_empty() {
+        true => Some(()),
+        false => fields
+            .value()
+            .mistake(format!("the field `{name}` is not supported: {why}")),
+    }
+}
+
+fn keys(fields: &mut Fields<'_>) -> Option<KeySource> {
+    let inline = fields.default("jwks", None, |value| {
+        let text = value.string_or_empty()?;
+        if text.is_empty() {
+            return Some(None);
+        }
+        match KeySet::parse(&text) {
+            Ok(_) => Some(Some(text)),
+            Err(error) => value.mistake(format!("expected a JSON Web Key Set: {error}")),
+        }
+    });
+    // The API has both spellings.
+    let uris = ["jwksUri", "jwks_uri"].map(|name| fields.optional(name, url));
+    let [uri, other] = uris;
+    match (inline?, uri?.or(other?)) {
+        (Some(_), Some(_)) => fields
+            .value()
+            .mistake("`jwks` and `jwksUri` are both given: an issuer's keys come from one place"),
+        (Some(keys), None) => Some(KeySource::Inline(keys)),
+        (None, Some(uri)) => Some(KeySource::JwksUri(uri)),
+        (None, None) => Some(KeySource::Discovery),
+    }
+}
+
+fn url(value: Value<'_>) -> Option<String> {
+    let example = "a URL such as https://login.example.com/jwks";
+    let uri: http::Uri = value.parsed(example)?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("https" | "http"), Some(_)) => value.string(),
+        _ => value.expected(example),
+    }
+}
+
+fn words(value: Value<'_>) -> Option<()> {
+    match value.text()? {
+        name if ALWAYS_WORDS.contains(&name) => Some(()),
+        name => value.mistake(format!(
+            "the claim {name:?} cannot be taken for a list of words: only {} are",
+            ALWAYS_WORDS.join(" and ")
+        )),
+    }
+}
