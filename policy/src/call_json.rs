@@ -75,6 +75,9 @@ pub struct Destination {
     /// Its labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// The called address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
     /// The called port.
     pub port: u16,
 }
@@ -188,6 +191,7 @@ impl Destination {
 pub struct ResolvedCall<'a> {
     peer: Option<SpiffeId>,
     source_ip: Option<IpAddr>,
+    destination_ip: Option<IpAddr>,
     port: u16,
     sni: Option<Cow<'a, str>>,
     request: Option<RequestJson<'a>>,
@@ -211,6 +215,7 @@ impl<'a> CallJson<'a> {
         let Destination {
             namespace,
             workload,
+            ip,
             port,
             ..
         } = &self.destination;
@@ -238,6 +243,7 @@ impl<'a> CallJson<'a> {
         Ok(ResolvedCall {
             peer,
             source_ip: self.source_ip,
+            destination_ip: *ip,
             port: *port,
             sni: self.sni,
             request: self.request,
@@ -255,6 +261,7 @@ impl ResolvedCall<'_> {
         Call {
             peer: self.peer.as_ref(),
             source_ip: self.source_ip,
+            destination_ip: self.destination_ip,
             port: self.port,
             sni: self.sni.as_deref(),
             request: self.request.as_ref().map(|request| Request {

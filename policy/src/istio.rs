@@ -21,9 +21,10 @@ mod selector;
 mod term;
 
 use self::budget::Budget;
-use crate::document::Document;
+use crate::Diagnostics;
+use crate::document::{Document, refuse_duplicate_names};
 use crate::pattern::Name;
-use crate::yaml::{Value, closest};
+use crate::yaml::{Report, Value, closest, read_documents};
 
 /// The versions that are read; they have the same fields.
 pub const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
@@ -63,6 +64,41 @@ pub(crate) fn is_istio(api_version: &str) -> bool {
     api_version.starts_with(GROUP)
 }
 
+/// Reads the documents of Istio in some files, pairs of a path, for messages, and a text. Lists of documents, as
+/// `kubectl get -o yaml` writes them, are taken apart; other documents are skipped.
+///
+/// # Errors
+/// Every mistake, by file and line.
+pub fn parse(
+    files: impl IntoIterator<Item = (String, String)>,
+    options: Options,
+) -> Result<Vec<Document>, Diagnostics> {
+    let reader = Reader {
+        options,
+        budget: Budget::default(),
+    };
+    let mut documents = Vec::new();
+    let mut diagnostics = Vec::new();
+    for (file, text) in files {
+        let report = Report::new(&file);
+        for node in read_documents(&text, &report) {
+            let value = report.value(&node);
+            match (value.peek("kind"), value.peek("apiVersion")) {
+                (Some("List"), _) => {
+                    value.list_in("items", |item| documents.extend(reader.read_any(item)));
+                }
+                _ => documents.extend(reader.read_any(value)),
+            }
+        }
+        diagnostics.extend(report.into_diagnostics());
+    }
+    refuse_duplicate_names(&documents, &mut diagnostics);
+    match diagnostics.is_empty() {
+        true => Ok(documents),
+        false => Err(Diagnostics::new(diagnostics)),
+    }
+}
+
 /// Reads documents of Istio.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
@@ -71,10 +107,11 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(options: Options) -> Self {
-        Self {
-            options,
-            budget: Budget::default(),
+    /// Reads a document, or skips it if it is not Istio's.
+    fn read_any(&self, value: Value<'_>) -> Vec<Document> {
+        match value.peek("apiVersion") {
+            Some(version) if is_istio(version) => self.read(value).unwrap_or_default(),
+            _ => Vec::new(),
         }
     }
 

@@ -28,6 +28,7 @@ pub mod files;
 #[cfg(feature = "tools")]
 pub mod format;
 mod index;
+pub mod istio;
 mod near_miss;
 mod normal_path;
 pub mod pattern;

@@ -45,7 +45,7 @@
 //!
 //! # What is accepted
 //! YAML 1.2 with its core schema, less what makes configuration ambiguous: anchors, aliases and tags are
-//! refused, keys must be strings, a key must not be given twice, and a field must not be given
+//! refused, keys must be strings or whole numbers, a key must not be given twice, and a field must not be given
 //! without a value (`rules:` and nothing after it), because it cannot be told from one whose lines
 //! were commented out. Texts are limited to [`MAX_TEXT_BYTES`] and [`MAX_DEPTH`] levels.
 

@@ -126,7 +126,7 @@ fn mistakes_that_only_the_whole_shows_have_their_places() {
         found.to_string(),
         "p.yaml:6:39: there is no TokenIssuer crop in the namespace shop or countersign-system
 p.yaml:9:11: in the expression, at 1:5: unknown field of `peer`: `nme`, expected one of id, trustDomain, namespace, workload, address
-p.yaml:10:35: in the expression, at 1:1: unknown variable `x`, expected one of peer, subject, intent, request, destination, path, time"
+p.yaml:10:35: in the expression, at 1:1: unknown variable `x`, expected one of peer, connection, subject, intent, request, destination, path, time"
     );
 }
 

@@ -229,6 +229,7 @@ fn call() -> impl Strategy<Value = CallJson<'static>> {
     let labels = prop::collection::btree_map("[a-z]{1,4}", "[a-z]{0,4}", 0..3);
     let destination = ("[a-z]{1,4}", "[a-z]{1,4}", labels, 1_u16..).prop_map(
         |(namespace, workload, labels, port)| Destination {
+            ip: None,
             namespace,
             workload,
             labels,

@@ -6,6 +6,7 @@ use super::{
     Document, Metadata, Origin, egress_policy, mesh_mode, read_access_policy, read_token_issuer,
     transaction_policy, trust_domain,
 };
+use crate::istio;
 use crate::yaml::{Fields, Report, Value, closest, read_documents};
 use crate::{Diagnostic, Diagnostics};
 
@@ -26,8 +27,8 @@ const KINDS: [&str; 6] = [
 
 /// Reads the documents of some files: pairs of a path, for messages, and a text.
 ///
-/// A file may have several documents. Documents of other API groups are not this language's and are
-/// skipped. All mistakes of all files are reported at once.
+/// A file may have several documents. Those of Istio's security policy are converted (see [`crate::istio`]), those
+/// of other API groups are skipped. All mistakes of all files are reported at once.
 ///
 /// # Errors
 /// Every mistake, by file and line.
@@ -36,11 +37,18 @@ pub fn parse(
 ) -> Result<Vec<Document>, Diagnostics> {
     let mut documents = Vec::new();
     let mut diagnostics = Vec::new();
+    let istio = istio::Reader::default();
     for (file, text) in files {
         let report = Report::new(&file);
-        documents.extend(
-            read_documents(&text, &report).filter_map(|node| document(report.value(&node))),
-        );
+        for node in read_documents(&text, &report) {
+            let value = report.value(&node);
+            match value.peek("apiVersion") {
+                Some(version) if istio::is_istio(version) => {
+                    documents.extend(istio.read(value).unwrap_or_default());
+                }
+                _ => documents.extend(document(value)),
+            }
+        }
         diagnostics.extend(report.into_diagnostics());
     }
     refuse_duplicate_names(&documents, &mut diagnostics);
@@ -127,7 +135,7 @@ pub(super) fn text_map(value: Value<'_>) -> Option<BTreeMap<String, String>> {
     Some(entries.into_iter().collect())
 }
 
-pub(super) fn origin(value: Value<'_>) -> Origin {
+pub(crate) fn origin(value: Value<'_>) -> Origin {
     let position = value.position();
     Origin {
         file: value.file().to_owned(),
@@ -136,7 +144,7 @@ pub(super) fn origin(value: Value<'_>) -> Origin {
     }
 }
 
-fn refuse_duplicate_names(documents: &[Document], diagnostics: &mut Vec<Diagnostic>) {
+pub(crate) fn refuse_duplicate_names(documents: &[Document], diagnostics: &mut Vec<Diagnostic>) {
     let mut first = HashMap::new();
     for document in documents {
         let key = (document.kind(), document.metadata());

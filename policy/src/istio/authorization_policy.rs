@@ -4,7 +4,7 @@
 
 use super::metadata::{self, Header};
 use super::path::PathTest;
-use super::term::{self, Account, RequestPrincipal, Term, Values};
+use super::term::{self, Account, Term, Values};
 use super::{Options, condition, selector};
 use crate::document::{Action, Origin, Target, origin};
 use crate::pattern::{Cidr, Name, TextPattern};
@@ -117,11 +117,8 @@ fn rule<'a>(value: Value<'a>, namespace: Option<&Name>) -> Option<Rule<'a>> {
 fn source(value: Value<'_>, namespace: Option<&Name>) -> Option<Vec<Term>> {
     value.mapping(|fields| {
         let principals = values(fields, ["principals", "notPrincipals"], principal);
-        let request_principals = values(
-            fields,
-            ["requestPrincipals", "notRequestPrincipals"],
-            request_principal,
-        );
+        let request_principals =
+            values(fields, ["requestPrincipals", "notRequestPrincipals"], text);
         let namespaces = values(fields, ["namespaces", "notNamespaces"], namespace_pattern);
         let accounts = values(fields, ["serviceAccounts", "notServiceAccounts"], |value| {
             account(value, namespace)
@@ -131,7 +128,8 @@ fn source(value: Value<'_>, namespace: Option<&Name>) -> Option<Vec<Term>> {
         let remote = values(fields, ["remoteIpBlocks", "notRemoteIpBlocks"], cidr);
         let (principals, namespaces, accounts) = (principals?, namespaces?, accounts?);
         service_accounts_are_few(value, &accounts)?;
-        if !accounts.is_empty() && !(principals.is_empty() && namespaces.is_empty()) {
+        let other_names = !(principals.is_empty() && namespaces.is_empty());
+        if other_names && !accounts.is_empty() {
             return value.mistake("`serviceAccounts` stand without `principals` and `namespaces`");
         }
         terms(
@@ -180,7 +178,8 @@ fn operation(value: Value<'_>) -> Option<Vec<Term>> {
 fn terms<const N: usize>(value: Value<'_>, terms: [Term; N]) -> Option<Vec<Term>> {
     let given: Vec<Term> = terms.into_iter().filter(|term| !term.is_empty()).collect();
     if given.is_empty() {
-        return value.mistake("expected at least one field with a value: leave the entry out to mean any");
+        return value
+            .mistake("expected at least one field with a value: leave the entry out to mean any");
     }
     Some(given)
 }
@@ -192,7 +191,9 @@ pub(super) fn values<'a, T>(
     mut read: impl FnMut(Value<'a>) -> Option<T>,
 ) -> Option<Values<T>> {
     let any_of = fields.default(any_of, Vec::new(), |value| value.list("strings", &mut read));
-    let none_of = fields.default(none_of, Vec::new(), |value| value.list("strings", &mut read));
+    let none_of = fields.default(none_of, Vec::new(), |value| {
+        value.list("strings", &mut read)
+    });
     Some(Values {
         any_of: any_of?,
         none_of: none_of?,
@@ -253,10 +254,6 @@ pub(super) fn principal(value: Value<'_>) -> Option<TextPattern> {
         ));
     }
     Some(pattern)
-}
-
-pub(super) fn request_principal(value: Value<'_>) -> Option<RequestPrincipal> {
-    value.text().map(RequestPrincipal::new)
 }
 
 /// Istio makes a regular expression of a namespace, in which every star is any text; its reference knows stars at the

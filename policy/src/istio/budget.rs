@@ -38,6 +38,8 @@ pub(super) trait Weigh {
 
 impl<T: Weigh> Weigh for [T] {
     fn weight(&self) -> usize {
-        self.iter().map(Weigh::weight).fold(0, usize::saturating_add)
+        self.iter()
+            .map(Weigh::weight)
+            .fold(0, usize::saturating_add)
     }
 }

@@ -3,8 +3,8 @@
 //! <https://istio.io/latest/docs/reference/config/security/conditions/>
 
 use super::authorization_policy::{
-    account, cidr, host, namespace_pattern, port, principal, request_principal,
-    service_accounts_are_few, text, trust_domain, values,
+    account, cidr, host, namespace_pattern, port, principal, service_accounts_are_few, text,
+    trust_domain, values,
 };
 use super::term::Term;
 use crate::pattern::{HeaderName, Name};
@@ -58,9 +58,7 @@ fn term(fields: &mut Fields<'_>, key: &str, namespace: Option<&Name>) -> Option<
         }
         "source.principal" => Term::Principal(values(fields, VALUES, principal)?),
         "source.trustDomain" => Term::TrustDomain(values(fields, VALUES, trust_domain)?),
-        "request.auth.principal" => {
-            Term::RequestPrincipal(values(fields, VALUES, request_principal)?)
-        }
+        "request.auth.principal" => Term::RequestPrincipal(values(fields, VALUES, text)?),
         "request.auth.audiences" => claim(fields, &["aud"])?,
         "request.auth.presenter" => claim(fields, &["azp"])?,
         "destination.ip" => Term::DestinationIp(values(fields, VALUES, cidr)?),
@@ -122,9 +120,9 @@ fn claim_names(text: &str) -> Option<Vec<String>> {
 
 fn bad_key(fields: &mut Fields<'_>, example: &str) -> Option<Term> {
     fields.ignored(&VALUES);
-    fields
-        .value()
-        .mistake(format!("expected a key with a name in brackets, such as {example}"))
+    fields.value().mistake(format!(
+        "expected a key with a name in brackets, such as {example}"
+    ))
 }
 
 fn unknown(fields: &mut Fields<'_>, key: &str) -> Option<Term> {

@@ -107,8 +107,10 @@ fn ways(
     rule: &Rule<'_>,
     context: &Context<'_>,
 ) -> Result<(Vec<Callers>, Vec<MergedCalls>), TooMany> {
-    let (about_caller, about_call): (Vec<&Term>, Vec<&Term>) =
-        rule.when.iter().partition(|term| term.is_about_the_caller());
+    let (about_caller, about_call): (Vec<&Term>, Vec<&Term>) = rule
+        .when
+        .iter()
+        .partition(|term| term.is_about_the_caller());
     let mut callers = Vec::new();
     for source in or_one_empty(&rule.from) {
         let terms: Vec<&Term> = source.iter().chain(about_caller.iter().copied()).collect();
@@ -141,7 +143,11 @@ fn product<T: Clone + Weigh, A: Weigh>(
     budget.take(of_ways.saturating_add(of_alternatives))?;
     Ok(ways
         .iter()
-        .flat_map(|way| alternatives.iter().filter_map(|add| apply(way.clone(), add)))
+        .flat_map(|way| {
+            alternatives
+                .iter()
+                .filter_map(|add| apply(way.clone(), add))
+        })
         .collect())
 }
 

@@ -1,6 +1,6 @@
 //! Paths of an Istio operation: exact, by prefix or suffix, present, or a template.
 
-use crate::pattern::{PathPattern, PathPatternError, TextPattern};
+use crate::pattern::{PathPattern, PathPatternError, TextPattern, decode_segment};
 
 /// What a path has to be.
 #[derive(Clone, Debug)]
@@ -51,7 +51,10 @@ impl PathTest {
             TextPattern::Present => Ok(Self::Patterns(vec!["/**".parse()?])),
             TextPattern::Exact(path) => exact(&path),
             TextPattern::Prefix(path) => prefix(&path),
-            suffix @ TextPattern::Suffix(_) => Ok(Self::Text(suffix)),
+            TextPattern::Suffix(end) => {
+                let _: PathPattern = format!("/x{end}").replace('*', "x").parse()?;
+                Ok(Self::Text(TextPattern::Suffix(decoded(&end)?)))
+            }
         }
     }
 }
@@ -63,7 +66,7 @@ fn exact(path: &str) -> Result<PathTest, PathError> {
     if path.contains('*') {
         // A star in the middle is itself.
         let _: PathPattern = path.replace('*', "x").parse()?;
-        return Ok(PathTest::Text(TextPattern::Exact(path.to_owned())));
+        return Ok(PathTest::Text(TextPattern::Exact(decoded(path)?)));
     }
     Ok(PathTest::Patterns(vec![path.parse()?]))
 }
@@ -77,7 +80,14 @@ fn prefix(path: &str) -> Result<PathTest, PathError> {
     if path.ends_with('/') && !path.contains('*') {
         return below(path);
     }
-    Ok(PathTest::Text(TextPattern::Prefix(path.to_owned())))
+    Ok(PathTest::Text(TextPattern::Prefix(decoded(path)?)))
+}
+
+/// As conditions see paths: without escapes.
+fn decoded(path: &str) -> Result<String, PathPatternError> {
+    let segments: Option<Vec<String>> = path.split('/').map(decode_segment).collect();
+    let segments = segments.ok_or_else(|| PathPatternError::Percent(path.to_owned()))?;
+    Ok(segments.join("/"))
 }
 
 /// Every path that starts with `prefix`, which ends in a slash. A path in normal form has no empty segment but the
@@ -163,7 +173,10 @@ mod tests {
         assert_eq!(patterns("/foo/{*}/bar"), ["/foo/*/bar"]);
         assert_eq!(patterns("/foo/{*}/"), ["/foo/*/"]);
         assert_eq!(patterns("/{**}"), ["/**"]);
-        assert_eq!(patterns("/foo/{*}/bar/{**}"), ["/foo/*/bar/", "/foo/*/bar/*/**"]);
+        assert_eq!(
+            patterns("/foo/{*}/bar/{**}"),
+            ["/foo/*/bar/", "/foo/*/bar/*/**"]
+        );
     }
 
     #[test]
@@ -177,6 +190,7 @@ mod tests {
         assert_eq!(text("*/info"), "*/info");
         assert_eq!(text("*.txt"), "*.txt");
         assert_eq!(text("/a/*/b"), "/a/*/b");
+        assert_eq!(text("/a%20b*"), "/a b*");
         assert_eq!(text("/foo/{**}/"), "^/foo/.*/$");
         assert_eq!(text("/foo/{*}/{**}/b.c"), "^/foo/[^/]+/.*/b[.]c$");
     }
@@ -198,7 +212,10 @@ mod tests {
             ("/a//b", E::NotNormal(PathPatternError::NotNormal)),
             ("/a/../b*", E::NotNormal(PathPatternError::NotNormal)),
             ("/a?x=1", E::NotNormal(PathPatternError::Query('?'))),
-            ("/a%2fb", E::NotNormal(PathPatternError::Ambiguous(s("a%2fb")))),
+            (
+                "/a%2fb",
+                E::NotNormal(PathPatternError::Ambiguous(s("a%2fb"))),
+            ),
         ] {
             match PathTest::new(text) {
                 Err(found) => assert_eq!(found, expected, "{text}"),

@@ -50,7 +50,12 @@ fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
                 )),
             }
         })?;
-        Some(ports.into_iter().map(|(_, entry)| entry).collect::<Vec<_>>())
+        Some(
+            ports
+                .into_iter()
+                .map(|(_, entry)| entry)
+                .collect::<Vec<_>>(),
+        )
     });
     let (target, mode, ports) = (target?, mode?.flatten(), ports?.unwrap_or_default());
     if target.is_all() && !ports.is_empty() {

@@ -2,6 +2,7 @@
 //!
 //! <https://istio.io/latest/docs/reference/config/security/request_authentication/>
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use countersign_identity::jwt::{Algorithm, KeySet};
@@ -10,7 +11,7 @@ use super::{Options, metadata, selector};
 use crate::document::{
     Document, KeySource, Metadata, Origin, Target, TokenIssuer, TokenLocation, origin,
 };
-use crate::pattern::HeaderName;
+use crate::pattern::{ClaimHeader, HeaderName};
 use crate::yaml::{Fields, Value};
 
 /// How far clocks may be apart: what Envoy, which verifies tokens for Istio, has.
@@ -43,7 +44,9 @@ fn numbered(value: Value<'_>, metadata: &Metadata, number: usize) -> Option<crat
     let name = format!("{}-{number}", metadata.name);
     match name.parse() {
         Ok(name) => Some(name),
-        Err(error) => value.mistake(format!("{name:?}, as the rule is called, is no name: {error}")),
+        Err(error) => value.mistake(format!(
+            "{name:?}, as the rule is called, is no name: {error}"
+        )),
     }
 }
 
@@ -62,6 +65,8 @@ struct JwtRule {
     keys: KeySource,
     from: Vec<TokenLocation>,
     forward: bool,
+    claim_headers: BTreeMap<ClaimHeader, String>,
+    payload_header: Option<ClaimHeader>,
 }
 
 impl JwtRule {
@@ -77,6 +82,8 @@ impl JwtRule {
             from: self.from,
             leeway: LEEWAY,
             forward: self.forward,
+            claim_headers: self.claim_headers,
+            payload_header: self.payload_header,
         }
     }
 }
@@ -86,20 +93,9 @@ fn jwt_rule(fields: &mut Fields<'_>) -> Option<JwtRule> {
     let issuer = fields.required("issuer", Value::string);
     let audiences = fields.default("audiences", Vec::new(), Value::strings);
     let keys = keys(fields);
-    let headers = fields.default("fromHeaders", Vec::new(), |value| {
-        value.list("places", location)
-    });
-    let places = [
-        ("fromParams", "query parameters"),
-        ("fromCookies", "cookies"),
-    ]
-    .map(|(name, what)| refuse_filled(fields, name, &format!("tokens are not looked for in {what}")));
-    let outputs = ["outputPayloadToHeader", "outputClaimToHeaders"].map(|name| {
-        fields.refused(
-            name,
-            "is not supported: the application gets the token's claims in no header of its own choice",
-        )
-    });
+    let from = locations(fields);
+    let claim_headers = fields.default("outputClaimToHeaders", BTreeMap::new(), claim_headers);
+    let payload_header = fields.optional("outputPayloadToHeader", |v| v.parsed(CLAIM_HEADER));
     let forward = fields.default("forwardOriginalToken", false, Value::bool);
     // How long a fetch of the keys may take is the proxy's own configuration here, and decides nothing.
     let timeout = fields.optional("timeout", Value::text);
@@ -108,51 +104,75 @@ fn jwt_rule(fields: &mut Fields<'_>) -> Option<JwtRule> {
     });
     timeout?;
     words?;
-    for refused in places.into_iter().chain(outputs) {
-        refused?;
-    }
-    let headers = headers?;
     Some(JwtRule {
         origin: origin(value),
         issuer: issuer?,
         audiences: audiences?,
         keys: keys?,
-        from: match headers.is_empty() {
-            true => vec![bearer()],
-            false => headers,
-        },
+        from: from?,
         forward: forward?,
+        claim_headers: claim_headers?,
+        payload_header: payload_header?,
     })
 }
 
-/// RFC 6750 §2.1.
-fn bearer() -> TokenLocation {
-    TokenLocation {
-        header: HeaderName::authorization(),
-        prefix: "Bearer ".to_owned(),
-    }
+const CLAIM_HEADER: &str = "a header such as x-jwt-sub";
+
+/// Where a token is looked for: if nothing is said, in `Authorization` and in the parameter `access_token` of the query
+/// (RFC 6750 §2.1 and §2.3).
+fn locations(fields: &mut Fields<'_>) -> Option<Vec<TokenLocation>> {
+    let headers = fields.default("fromHeaders", Vec::new(), |value| {
+        value.list("places", location)
+    });
+    let params = fields.default("fromParams", Vec::new(), Value::strings);
+    let cookies = fields.default("fromCookies", Vec::new(), |value| {
+        value.list("cookies", |v| v.parsed("a cookie such as session"))
+    });
+    let (headers, params, cookies) = (headers?, params?, cookies?);
+    let given: Vec<TokenLocation> = headers
+        .into_iter()
+        .chain(params.into_iter().map(TokenLocation::Query))
+        .chain(cookies.into_iter().map(TokenLocation::Cookie))
+        .collect();
+    Some(match given.is_empty() {
+        true => vec![
+            TokenLocation::Header {
+                name: HeaderName::authorization(),
+                prefix: "Bearer ".to_owned(),
+            },
+            TokenLocation::Query("access_token".to_owned()),
+        ],
+        false => given,
+    })
 }
 
 fn location(value: Value<'_>) -> Option<TokenLocation> {
     value.mapping(|fields| {
-        let header = fields.required("name", |v| v.parsed("a header such as authorization"));
+        let name = fields.required("name", |v| v.parsed("a header such as authorization"));
         let prefix = fields.default("prefix", String::new(), Value::string_or_empty);
-        Some(TokenLocation {
-            header: header?,
+        Some(TokenLocation::Header {
+            name: name?,
             prefix: prefix?,
         })
     })
 }
 
-/// A list that means something only if there is something in it.
-fn refuse_filled(fields: &mut Fields<'_>, name: &'static str, why: &str) -> Option<()> {
-    let filled = fields.default(name, Vec::new(), Value::strings)?;
-    match filled.is_empty() {
-        true => Some(()),
-        false => fields
-            .value()
-            .mistake(format!("the field `{name}` is not supported: {why}")),
-    }
+fn claim_headers(value: Value<'_>) -> Option<BTreeMap<ClaimHeader, String>> {
+    let mut headers = BTreeMap::new();
+    value.list("headers", |value| {
+        let (header, claim) = value.mapping(|fields| {
+            let header = fields.required("header", |v| v.parsed(CLAIM_HEADER));
+            let claim = fields.required("claim", Value::string);
+            Some((header?, claim?))
+        })?;
+        match headers.insert(header, claim) {
+            None => Some(()),
+            Some(_) => {
+                value.mistake("this header is given twice: upper and lower case are the same")
+            }
+        }
+    })?;
+    Some(headers)
 }
 
 fn keys(fields: &mut Fields<'_>) -> Option<KeySource> {

@@ -33,8 +33,8 @@ pub(super) enum Term {
     SourceIp(Values<Cidr>),
     /// The address that the peer says it forwards for.
     RemoteIp(Values<Cidr>),
-    /// Issuer and subject of the token.
-    RequestPrincipal(Values<RequestPrincipal>),
+    /// Issuer and subject of the token, `issuer/subject`.
+    RequestPrincipal(Values<TextPattern>),
     /// A claim of the token, by the names on the way to it.
     Claim(Vec<String>, Values<TextPattern>),
     /// The host as it was sent, with its port, in lower case.
@@ -54,6 +54,27 @@ pub(super) enum Term {
 }
 
 impl Term {
+    /// Whether it asks for nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Principal(values)
+            | Self::Namespace(values)
+            | Self::TrustDomain(values)
+            | Self::RequestPrincipal(values)
+            | Self::Claim(_, values)
+            | Self::Host(values)
+            | Self::Method(values)
+            | Self::Header(_, values)
+            | Self::Sni(values) => values.is_empty(),
+            Self::ServiceAccount(values) => values.is_empty(),
+            Self::SourceIp(values) | Self::RemoteIp(values) | Self::DestinationIp(values) => {
+                values.is_empty()
+            }
+            Self::Port(values) => values.is_empty(),
+            Self::Path(values) => values.is_empty(),
+        }
+    }
+
     /// Whether only an HTTP request can answer. On an opaque connection, such a term keeps an ALLOW rule from
     /// matching, and is left out of a DENY or AUDIT rule.
     pub(super) fn is_http(&self) -> bool {
@@ -105,35 +126,6 @@ pub(super) struct Account {
     pub(super) service_account: Name,
 }
 
-/// `issuer/subject`: what the claims `iss` and `sub` have to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RequestPrincipal {
-    pub(super) issuer: TextPattern,
-    pub(super) subject: TextPattern,
-}
-
-impl RequestPrincipal {
-    /// An issuer may have slashes, a subject has none: the last one separates them. A star at the start is the
-    /// issuer's, and one at the end the subject's; without a slash, the other one may be anything.
-    pub(super) fn new(text: &str) -> Self {
-        let exact = |text: &str| TextPattern::Exact(text.to_owned());
-        let (issuer, subject) = match text.rsplit_once('/') {
-            Some((issuer, subject)) => (issuer, Some(subject)),
-            None => (text, None),
-        };
-        let (issuer, subject) = match (text, subject) {
-            ("*", _) => (TextPattern::Present, TextPattern::Present),
-            (_, Some(subject)) if text.starts_with('*') => (TextPattern::new(issuer), exact(subject)),
-            (_, Some(subject)) if text.ends_with('*') => (exact(issuer), TextPattern::new(subject)),
-            (_, Some(subject)) => (exact(issuer), exact(subject)),
-            (_, None) if text.starts_with('*') => (TextPattern::Present, TextPattern::new(text)),
-            (_, None) if text.ends_with('*') => (TextPattern::new(text), TextPattern::Present),
-            (_, None) => (exact(text), exact("")),
-        };
-        Self { issuer, subject }
-    }
-}
-
 /// A range or an address; Istio takes bits behind the prefix for zero.
 pub(super) fn cidr(text: &str) -> Result<Cidr, crate::pattern::CidrError> {
     match text.parse() {
@@ -153,29 +145,6 @@ pub(super) fn port(text: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn split(text: &str) -> (String, String) {
-        let found = RequestPrincipal::new(text);
-        (found.issuer.to_string(), found.subject.to_string())
-    }
-
-    #[test]
-    fn request_principals_are_split_at_their_last_slash() {
-        for (text, issuer, subject) in [
-            ("a/b", "a", "b"),
-            ("https://x.example/tenant/b", "https://x.example/tenant", "b"),
-            ("*", "*", "*"),
-            ("*/b", "*", "b"),
-            ("*.example/b", "*.example", "b"),
-            ("a/*", "a", "*"),
-            ("a/b*", "a", "b*"),
-            ("a", "a", ""),
-            ("*a", "*", "*a"),
-            ("a*", "a*", "*"),
-        ] {
-            assert_eq!(split(text), (issuer.to_owned(), subject.to_owned()), "{text}");
-        }
-    }
 
     #[test]
     fn bits_behind_a_prefix_do_not_count() {

@@ -69,6 +69,15 @@ impl Cidr {
         }
     }
 
+    /// The addresses that are in both ranges: one of them, or none.
+    pub(crate) fn overlap(&self, other: &Self) -> Option<Self> {
+        let (outer, inner) = match self.prefix <= other.prefix {
+            true => (self, other),
+            false => (other, self),
+        };
+        outer.contains(inner.first).then_some(*inner)
+    }
+
     fn containing(address: IpAddr, prefix: u8) -> Self {
         let first = match address {
             IpAddr::V4(v4) => {
@@ -147,6 +156,25 @@ mod tests {
         assert!(contains("::/0", "::1"));
         assert!(!contains("::/0", "10.0.0.1"));
         assert!(contains("10.0.0.0/8", "::ffff:10.1.2.3"));
+    }
+
+    #[test]
+    fn ranges_overlap_as_a_whole_or_not_at_all() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other): (Cidr, Cidr) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one.overlap(&other), other.overlap(&one));
+            one.overlap(&other).map(|range| range.to_string())
+        };
+        assert_eq!(
+            overlap("10.0.0.0/8", "10.1.0.0/16").as_deref(),
+            Some("10.1.0.0/16")
+        );
+        assert_eq!(overlap("10.0.0.0/8", "11.0.0.0/8"), None);
+        assert_eq!(overlap("0.0.0.0/0", "::/0"), None);
+        assert_eq!(
+            overlap("::/0", "2001:db8::1").as_deref(),
+            Some("2001:db8::1/128")
+        );
     }
 
     #[test]

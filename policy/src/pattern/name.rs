@@ -80,6 +80,20 @@ impl FromStr for Method {
     }
 }
 
+impl Name {
+    /// The root namespace of policy: its documents are about the whole mesh.
+    #[must_use]
+    pub fn root_namespace() -> Self {
+        Self(countersign_identity::spiffe::system::NAMESPACE.into())
+    }
+
+    /// `istio-system`, the root namespace of Istio as it is installed.
+    #[must_use]
+    pub fn istio_system() -> Self {
+        Self("istio-system".into())
+    }
+}
+
 impl HeaderName {
     /// `authorization` (RFC 9110 §11.6.2).
     #[must_use]

@@ -26,6 +26,15 @@ pub enum WorkloadPatternError {
 }
 
 impl WorkloadPattern {
+    /// One workload.
+    #[must_use]
+    pub fn exact(namespace: &Name, service_account: &Name) -> Self {
+        Self {
+            namespace: Some(namespace.clone()),
+            service_account: Some(service_account.clone()),
+        }
+    }
+
     /// Whether the workload is accepted.
     #[must_use]
     pub fn matches(&self, workload: WorkloadName<'_>) -> bool {

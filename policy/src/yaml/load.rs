@@ -250,6 +250,8 @@ impl Documents<'_> {
                     let at = node.position();
                     *key = match node.content {
                         Content::String(text) => Key::Read(text, at),
+                        // Ports are keys in places; Kubernetes takes the number for its text, too.
+                        Content::Integer(number) => Key::Read(number.get().to_string().into(), at),
                         other => {
                             let message = format!("expected a string as key, got {other}");
                             self.report.mistake(at, message);

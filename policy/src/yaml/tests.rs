@@ -49,8 +49,8 @@ fn what_is_ambiguous_is_refused() {
             "f:1:4: YAML tags (`!name`) are not supported: put strings in quotes",
         ),
         (
-            "8080: x\n",
-            "f:1:1: expected a string as key, got the number 8080",
+            "true: x\n",
+            "f:1:1: expected a string as key, got the boolean true",
         ),
         ("[a]: x\n", "f:1:1: expected a string as key, got a list"),
         ("a: 'x\n", "f:1:4: this is not YAML: "),

@@ -322,10 +322,26 @@ impl<'a> Value<'a> {
         matches!(self.node.content, Content::List(_))
     }
 
+    /// Whether the value is a string.
+    #[must_use]
+    pub fn is_string(&self) -> bool {
+        matches!(self.node.content, Content::String(_))
+    }
+
     /// Whether the value is a mapping.
     #[must_use]
     pub fn is_mapping(&self) -> bool {
         matches!(self.node.content, Content::Mapping(_))
+    }
+
+    /// Shows the items of the list under `key`, if there is one, without any report.
+    pub fn list_in(&self, key: &str, mut visit: impl FnMut(Self)) {
+        if let Content::Mapping(entries) = &self.node.content
+            && let Some(entry) = find(entries, key)
+            && let Content::List(items) = &entry.value.content
+        {
+            items.iter().for_each(|item| visit(self.report.value(item)));
+        }
     }
 
     /// The string under `key`, without any report: to find out what a document is before it is read.
@@ -452,6 +468,44 @@ impl<'a> Fields<'a> {
         read: impl FnOnce(Value<'a>) -> Option<T>,
     ) -> Option<T> {
         Some(self.optional(name, read)?.unwrap_or(default))
+    }
+
+    /// A field of a format in which a field without a value is one that is left out.
+    pub fn nullable<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Value<'a>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match find(self.entries, name) {
+            Some(entry) if matches!(entry.value.content, Content::Null) => {
+                self.known.push(name);
+                Some(None)
+            }
+            _ => self.optional(name, read),
+        }
+    }
+
+    /// Fields that may be given and say nothing to the reader, whatever is in them.
+    pub fn ignored(&mut self, names: &[&'static str]) {
+        let entries = self.entries;
+        let given = |name: &&&'static str| find(entries, name).is_some();
+        self.known.extend(names.iter().filter(given));
+    }
+
+    /// A field whose name is known and whose use is a mistake, such as one of a later version.
+    /// Returns `None` if it is given.
+    pub fn refused(&mut self, name: &'static str, why: &str) -> Option<()> {
+        match find(self.entries, name) {
+            None => Some(()),
+            Some(entry) => {
+                // Known, but nothing to suggest to who misspells another field.
+                self.known.push(name);
+                self.value
+                    .report
+                    .mistake(entry.key_position(), format!("the field `{name}` {why}"));
+                None
+            }
+        }
     }
 
     fn report_unknown(&self) -> bool {

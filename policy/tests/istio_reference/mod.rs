@@ -51,9 +51,14 @@ pub(crate) enum Decision {
 
 /// "Authorization Policy": deny policies first, then allow policies, and what no allow policy is about is allowed.
 pub(crate) fn decide(policies: &[Policy], call: &TestCall) -> Decision {
-    let about: Vec<&Policy> = policies.iter().filter(|policy| policy.is_about_orders()).collect();
+    let about: Vec<&Policy> = policies
+        .iter()
+        .filter(|policy| policy.is_about_orders())
+        .collect();
     let enforced = |action: &str| -> Vec<&Policy> {
-        let chosen = about.iter().filter(|policy| policy.action == action && !policy.dry_run);
+        let chosen = about
+            .iter()
+            .filter(|policy| policy.action == action && !policy.dry_run);
         chosen.copied().collect()
     };
     if about.iter().all(|policy| policy.dry_run) {
@@ -106,7 +111,12 @@ impl Rule {
     /// "Rule": one source, one operation and all conditions. On a connection that is not HTTP, an ALLOW rule with a
     /// field of HTTP is none, and other rules are without these fields ("Authorization Policy for TCP").
     fn matches(&self, policy: &Policy, call: &TestCall) -> bool {
-        let fields = self.from.iter().chain(&self.to).flatten().map(|(name, _)| *name);
+        let fields = self
+            .from
+            .iter()
+            .chain(&self.to)
+            .flatten()
+            .map(|(name, _)| *name);
         let keys = self.when.iter().map(|when| when.key);
         let asks_for_http = fields.chain(keys).any(is_http);
         if call.request.is_none() && asks_for_http && policy.action == "ALLOW" {
@@ -118,7 +128,11 @@ impl Rule {
                 .all(|(name, values)| field(name, values, policy, call))
         };
         let when = |when: &When| {
-            let of = |values: &[&str]| values.iter().any(|value| one(when.key, value, policy, call));
+            let of = |values: &[&str]| {
+                values
+                    .iter()
+                    .any(|value| one(when.key, value, policy, call))
+            };
             (is_http(when.key) && call.request.is_none())
                 || ((when.values.is_empty() || of(&when.values))
                     && (when.not_values.is_empty() || !of(&when.not_values)))
@@ -146,7 +160,8 @@ impl Rule {
             }
             yaml
         };
-        let mut body = entries("from", "source", &self.from) + &entries("to", "operation", &self.to);
+        let mut body =
+            entries("from", "source", &self.from) + &entries("to", "operation", &self.to);
         if !self.when.is_empty() {
             body += "    when:\n";
         }
@@ -181,8 +196,7 @@ fn field(name: &str, values: &[&str], policy: &Policy, call: &TestCall) -> bool 
 
 fn is_http(name: &str) -> bool {
     let name = name.trim_start_matches("not").to_lowercase();
-    name.starts_with("request")
-        || ["hosts", "methods", "paths"].contains(&name.as_str())
+    name.starts_with("request") || ["hosts", "methods", "paths"].contains(&name.as_str())
 }
 
 /// Whether a field or attribute has a value. What is not there has none.
@@ -313,7 +327,9 @@ fn is_claim(call: &TestCall, names: &[&str], value: &str) -> bool {
     match claim {
         Value::String(words) if is_words => words.split(' ').any(|word| text(value, word)),
         Value::String(given) => text(value, given),
-        Value::Array(items) => items.iter().any(|item| item.as_str().is_some_and(|given| text(value, given))),
+        Value::Array(items) => items
+            .iter()
+            .any(|item| item.as_str().is_some_and(|given| text(value, given))),
         _ => false,
     }
 }

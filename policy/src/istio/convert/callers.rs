@@ -6,7 +6,7 @@ use super::cel::{self, Part};
 use super::{Context, product};
 use crate::document::{Action, Claims, Source, SourceFields};
 use crate::istio::budget::{TooMany, Weigh};
-use crate::istio::term::{Account, RequestPrincipal, Term, Values};
+use crate::istio::term::{Account, Term, Values};
 use crate::pattern::{
     Cidr, ClaimValue, SpiffePattern, TextPattern, TrustDomainPattern, WorkloadPattern,
 };
@@ -63,7 +63,10 @@ impl Weigh for Collected {
 
 impl Weigh for Callers {
     fn weight(&self) -> usize {
-        let not = self.from.iter().map(|source| source.not.len().saturating_add(1));
+        let not = self
+            .from
+            .iter()
+            .map(|source| source.not.len().saturating_add(1));
         not.fold(self.conditions.len(), usize::saturating_add)
     }
 }
@@ -86,9 +89,13 @@ impl Weigh for Add {
             Positive::Nothing => 1,
             Positive::Identity(fields, _) => fields.len(),
             Positive::Addresses(ranges) | Positive::Remote(ranges) => ranges.len(),
-            Positive::Claims(claims, _) => claims.values().map(Vec::len).fold(0, usize::saturating_add),
+            Positive::Claims(claims, _) => {
+                claims.values().map(Vec::len).fold(0, usize::saturating_add)
+            }
         };
-        positive.saturating_add(self.not.len()).saturating_add(self.conditions.len())
+        positive
+            .saturating_add(self.not.len())
+            .saturating_add(self.conditions.len())
     }
 }
 
@@ -106,7 +113,9 @@ pub(super) fn callers(terms: &[&Term], context: &Context<'_>) -> Result<Vec<Call
     let mut ways = vec![Collected::default()];
     for term in terms {
         let alternatives = alternatives(term, context);
-        ways = product(context.budget, ways, &alternatives, |way, add| add.apply(way))?;
+        ways = product(context.budget, ways, &alternatives, |way, add| {
+            add.apply(way)
+        })?;
     }
     let mut callers = Vec::with_capacity(ways.len());
     for way in ways {
@@ -190,9 +199,7 @@ fn both(before: Option<&[Cidr]>, ranges: &[Cidr]) -> Option<Vec<Cidr>> {
 /// The ways in which a term holds.
 fn alternatives(term: &Term, context: &Context<'_>) -> Vec<Add> {
     match term {
-        Term::Principal(values) => {
-            identities(values, "peer.id", principal, principal_pattern)
-        }
+        Term::Principal(values) => identities(values, "peer.id", principal, principal_pattern),
         Term::Namespace(values) => identities(values, "peer.namespace", namespace, |pattern| {
             cel::quoted(&pattern.to_string())
         }),
@@ -237,7 +244,11 @@ fn addresses(
             true => Positive::Nothing,
             false => positive(values.any_of.clone()),
         },
-        not: values.none_of.iter().map(|cidr| Not::Fields(field(*cidr))).collect(),
+        not: values
+            .none_of
+            .iter()
+            .map(|cidr| Not::Fields(field(*cidr)))
+            .collect(),
         conditions: Vec::new(),
     }
 }
@@ -288,7 +299,10 @@ fn identities(
     }
     let mut ways = Vec::new();
     if !fields.is_empty() {
-        let lists: Vec<String> = cel::lists(said).iter().map(|list| cel::like(fact, list)).collect();
+        let lists: Vec<String> = cel::lists(said)
+            .iter()
+            .map(|list| cel::like(fact, list))
+            .collect();
         let condition = format!("peer != null && {}", cel::any(&lists));
         ways.push(add(Positive::Identity(fields, condition)));
     }
@@ -378,7 +392,10 @@ fn principal_pattern(pattern: &TextPattern) -> String {
                 .filter(|rest| rest.starts_with('/') && parts(&text).is_some());
             match own {
                 Some(rest) => {
-                    format!("\"spiffe://\" + destination.trustDomain + {}", cel::quoted(rest))
+                    format!(
+                        "\"spiffe://\" + destination.trustDomain + {}",
+                        cel::quoted(rest)
+                    )
                 }
                 None => cel::quoted(&format!("spiffe://{text}")),
             }
@@ -410,7 +427,12 @@ fn trust_domain(pattern: &TextPattern) -> Option<Identity> {
 }
 
 fn accounts(values: &Values<Account>) -> Vec<Add> {
-    let field = |account: &Account| own(WorkloadPattern::exact(&account.namespace, &account.service_account));
+    let field = |account: &Account| {
+        own(WorkloadPattern::exact(
+            &account.namespace,
+            &account.service_account,
+        ))
+    };
     let expression = |account: &Account| {
         format!(
             "(peer.namespace == {} && peer.workload == {})",
@@ -423,9 +445,16 @@ fn accounts(values: &Values<Account>) -> Vec<Add> {
     vec![Add {
         positive: match fields.is_empty() {
             true => Positive::Nothing,
-            false => Positive::Identity(fields, format!("peer != null && {}", cel::any(&expressions))),
+            false => Positive::Identity(
+                fields,
+                format!("peer != null && {}", cel::any(&expressions)),
+            ),
         },
-        not: values.none_of.iter().map(|account| Not::Anywhere(field(account))).collect(),
+        not: values
+            .none_of
+            .iter()
+            .map(|account| Not::Anywhere(field(account)))
+            .collect(),
         conditions: Vec::new(),
     }]
 }
@@ -443,99 +472,96 @@ fn claim(names: &[String]) -> String {
 }
 
 fn claims(names: &[String], values: &Values<TextPattern>, action: Action) -> Vec<Add> {
-    let claim = claim(names);
+    token_fact(
+        &claim(names),
+        values,
+        claim_field(names, &values.any_of, action),
+    )
+}
+
+/// Values of a fact of the token, with the field that says as much as `any_of`, if there is one.
+fn token_fact(fact: &str, values: &Values<TextPattern>, field: Option<Claims>) -> Vec<Add> {
     let conditions: Vec<Part> = cel::texts(&values.none_of)
         .iter()
-        .map(|list| about_token(format!("!{}", cel::like(&claim, list))))
+        .map(|list| about_token(format!("!{}", cel::like(fact, list))))
         .collect();
     let add = |positive, more: Option<Part>| Add {
         positive,
         not: Vec::new(),
         conditions: conditions.iter().cloned().chain(more).collect(),
     };
-    if values.any_of.is_empty() {
+    let lists = cel::texts(&values.any_of);
+    if lists.is_empty() {
         return vec![add(Positive::Nothing, None)];
     }
-    if let Some(field) = claim_field(names, &values.any_of, action) {
-        let lists: Vec<String> = cel::texts(&values.any_of)
-            .iter()
-            .map(|list| cel::like(&claim, list))
-            .collect();
-        return vec![add(Positive::Claims(field, cel::any(&lists)), None)];
+    let likes = lists.iter().map(|list| cel::like(fact, list));
+    match field {
+        Some(field) => {
+            let likes: Vec<String> = likes.collect();
+            vec![add(Positive::Claims(field, cel::any(&likes)), None)]
+        }
+        None => likes
+            .map(|like| add(Positive::Nothing, Some(about_token(like))))
+            .collect(),
     }
-    let lists = cel::texts(&values.any_of);
-    let ways = lists.iter().map(|list| {
-        let condition = about_token(cel::like(&claim, list));
-        add(Positive::Nothing, Some(condition))
-    });
-    ways.collect()
 }
 
 /// The values of a claim as a field of `subject`. That never matches an opaque connection, as only an ALLOW rule wants
 /// it. A name with a dot would be a way there.
 fn claim_field(names: &[String], values: &[TextPattern], action: Action) -> Option<Claims> {
-    let plain = names.iter().all(|name| !name.is_empty() && !name.contains('.'));
+    let plain = names
+        .iter()
+        .all(|name| !name.is_empty() && !name.contains('.'));
     let words = matches!(names, [name] if WORDS.contains(&name.as_str()));
     if action != Action::Allow || !plain || words {
         return None;
     }
     let values: Option<Vec<ClaimValue>> = values
         .iter()
-        .map(|value| value.exact().map(|text| ClaimValue::String(text.to_owned())))
+        .map(|value| {
+            value
+                .exact()
+                .map(|text| ClaimValue::String(text.to_owned()))
+        })
         .collect();
     Some(Claims::from([(names.join("."), values?)]))
 }
 
-fn request_principals(values: &Values<RequestPrincipal>, action: Action) -> Vec<Add> {
-    let [issuer, subject] = ["iss", "sub"].map(|name| claim(&[name.to_owned()]));
-    let condition = |principal: &RequestPrincipal| {
-        let part = |claim: &str, pattern: &TextPattern| {
-            cel::like(claim, &format!("[{}]", cel::quoted(&pattern.to_string())))
-        };
-        format!(
-            "({} && {})",
-            part(&issuer, &principal.issuer),
-            part(&subject, &principal.subject)
-        )
-    };
-    let conditions: Vec<Part> = values
-        .none_of
-        .iter()
-        .map(|principal| about_token(format!("!{}", condition(principal))))
-        .collect();
-    let add = |positive, more: Option<Part>| Add {
-        positive,
-        not: Vec::new(),
-        conditions: conditions.iter().cloned().chain(more).collect(),
-    };
-    if values.any_of.is_empty() {
-        return vec![add(Positive::Nothing, None)];
-    }
-    if let Some(field) = request_principal_field(&values.any_of, action) {
-        let all: Vec<String> = values.any_of.iter().map(condition).collect();
-        return vec![add(Positive::Claims(field, cel::any(&all)), None)];
-    }
-    let ways = values
-        .any_of
-        .iter()
-        .map(|principal| add(Positive::Nothing, Some(about_token(condition(principal)))));
-    ways.collect()
+/// A token's principal is `issuer/subject`.
+fn request_principals(values: &Values<TextPattern>, action: Action) -> Vec<Add> {
+    let parts = ["iss", "sub"].map(|name| claim(&[name.to_owned()]));
+    let fact = format!("join([{}], \"/\")", parts.join(", "));
+    token_fact(
+        &fact,
+        values,
+        request_principal_field(&values.any_of, action),
+    )
 }
 
-/// Several subjects of one issuer, as fields of `subject`.
-fn request_principal_field(values: &[RequestPrincipal], action: Action) -> Option<Claims> {
-    let first = values.first()?.issuer.exact()?;
-    let one_issuer = values.iter().all(|value| value.issuer.exact() == Some(first));
-    let subjects: Option<Vec<ClaimValue>> = values
+/// Several subjects of one issuer, as fields of `subject`. An issuer may have slashes: the last one is before the
+/// subject.
+fn request_principal_field(values: &[TextPattern], action: Action) -> Option<Claims> {
+    let parts: Option<Vec<(&str, &str)>> = values
         .iter()
-        .map(|value| value.subject.exact().map(|text| ClaimValue::String(text.to_owned())))
+        .map(|value| value.exact()?.rsplit_once('/'))
         .collect();
-    if action != Action::Allow || !one_issuer {
+    let parts = parts?;
+    let (issuer, _) = *parts.first()?;
+    let is_one = parts
+        .iter()
+        .all(|(other, subject)| *other == issuer && !subject.is_empty());
+    if action != Action::Allow || !is_one || issuer.is_empty() {
         return None;
     }
+    let subjects = parts
+        .iter()
+        .map(|(_, subject)| ClaimValue::String((*subject).to_owned()));
     Some(Claims::from([
-        ("iss".to_owned(), vec![ClaimValue::String(first.to_owned())]),
-        ("sub".to_owned(), subjects?),
+        (
+            "iss".to_owned(),
+            vec![ClaimValue::String(issuer.to_owned())],
+        ),
+        ("sub".to_owned(), subjects.collect()),
     ]))
 }
 
@@ -558,9 +584,11 @@ impl Collected {
                 Not::Own(workload) => unsaid.push(own_pattern(&workload)),
             }
         }
-        self.conditions.extend(cel::lists(unsaid).iter().map(|list| {
-            about_peer(format!("!(peer != null && {})", cel::like("peer.id", list)))
-        }));
+        self.conditions.extend(
+            cel::lists(unsaid).iter().map(|list| {
+                about_peer(format!("!(peer != null && {})", cel::like("peer.id", list)))
+            }),
+        );
         let callers = match self.identity.take() {
             Some(mut fields) => {
                 if anywhere_nots {
@@ -607,7 +635,9 @@ impl Collected {
                 ..is
             })
         })?;
-        context.budget.take(callers.len().saturating_mul(not.len()))?;
+        context
+            .budget
+            .take(callers.len().saturating_mul(not.len()))?;
         let sources = callers.into_iter().map(|is| {
             // Who is anonymous is none of those that have an identity.
             let counts = |fields: &&SourceFields| !is.anonymous || !has_identity(fields);
@@ -621,7 +651,10 @@ impl Collected {
 /// The pattern for the ID of a workload of the own trust domain.
 fn own_pattern(workload: &WorkloadPattern) -> String {
     let path = format!("/ns/{}", workload.to_string().replacen('/', "/sa/", 1));
-    format!("\"spiffe://\" + destination.trustDomain + {}", cel::quoted(&path))
+    format!(
+        "\"spiffe://\" + destination.trustDomain + {}",
+        cel::quoted(&path)
+    )
 }
 
 fn has_identity(fields: &SourceFields) -> bool {

@@ -21,7 +21,9 @@ pub(super) fn calls(terms: &[&Term], context: &Context<'_>) -> Result<Vec<Calls>
     let mut ways = vec![Calls::default()];
     for term in terms {
         let alternatives = alternatives(term, context);
-        ways = product(context.budget, ways, &alternatives, |way, add| add.apply(way))?;
+        ways = product(context.budget, ways, &alternatives, |way, add| {
+            add.apply(way)
+        })?;
     }
     Ok(ways)
 }
@@ -76,19 +78,27 @@ impl Weigh for Add {
             Not::Paths(paths) => paths.len(),
             Not::Header(_, values, _) => values.len(),
         };
-        positive.saturating_add(not).saturating_add(self.conditions.len())
+        positive
+            .saturating_add(not)
+            .saturating_add(self.conditions.len())
     }
 }
 
 /// The size of an operation in pieces.
 pub(super) fn weight(operation: &Operation) -> usize {
     let of = |fields: &OperationFields| {
-        let headers = fields.headers.values().map(Vec::len).fold(0, usize::saturating_add);
+        let headers = fields
+            .headers
+            .values()
+            .map(Vec::len)
+            .fold(0, usize::saturating_add);
         [fields.ports.len(), fields.methods.len(), fields.paths.len()]
             .into_iter()
             .fold(headers, usize::saturating_add)
     };
-    of(&operation.is).saturating_add(of(&operation.not)).saturating_add(1)
+    of(&operation.is)
+        .saturating_add(of(&operation.not))
+        .saturating_add(1)
 }
 
 impl Add {
@@ -175,16 +185,16 @@ fn alternatives(term: &Term, context: &Context<'_>) -> Vec<Add> {
 }
 
 /// Patterns of a fact that no field says exactly.
-fn conditions(
-    values: &Values<TextPattern>,
-    fact: &str,
-    part: impl Fn(String) -> Part,
-) -> Vec<Add> {
+fn conditions(values: &Values<TextPattern>, fact: &str, part: impl Fn(String) -> Part) -> Vec<Add> {
     let not: Vec<Part> = cel::texts(&values.none_of)
         .iter()
         .map(|list| part(format!("!{}", cel::like(fact, list))))
         .collect();
-    one_of(&cel::texts(&values.any_of), |list| part(cel::like(fact, list)), &not)
+    one_of(
+        &cel::texts(&values.any_of),
+        |list| part(cel::like(fact, list)),
+        &not,
+    )
 }
 
 /// A way for each list, or one without any; each with what has to hold besides.
@@ -195,7 +205,10 @@ fn one_of(lists: &[String], condition: impl Fn(&str) -> Part, besides: &[Part]) 
     };
     match lists {
         [] => vec![add(None)],
-        _ => lists.iter().map(|list| add(Some(condition(list)))).collect(),
+        _ => lists
+            .iter()
+            .map(|list| add(Some(condition(list))))
+            .collect(),
     }
 }
 
@@ -351,7 +364,11 @@ fn destination(values: &Values<Cidr>, action: Action) -> Vec<Add> {
         .iter()
         .map(|list| known(format!("!{}", within(list))))
         .collect();
-    one_of(&cel::ranges(&values.any_of), |list| known(within(list)), &not)
+    one_of(
+        &cel::ranges(&values.any_of),
+        |list| known(within(list)),
+        &not,
+    )
 }
 
 /// Whether an operation asks for nothing.

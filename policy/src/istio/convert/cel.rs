@@ -27,7 +27,8 @@ pub(super) fn all(parts: &[Part], action: Action, only_http: bool) -> Option<Str
     let http: Vec<String> = of(true).collect();
     match action {
         Action::Allow => {
-            expressions.extend((only_http || !http.is_empty()).then(|| "request != null".to_owned()));
+            expressions
+                .extend((only_http || !http.is_empty()).then(|| "request != null".to_owned()));
             expressions.extend(http);
         }
         Action::Deny | Action::Audit if http.is_empty() => {}
@@ -59,7 +60,11 @@ pub(super) fn lists(items: impl IntoIterator<Item = String>) -> Vec<String> {
 }
 
 pub(super) fn texts<'a>(patterns: impl IntoIterator<Item = &'a TextPattern>) -> Vec<String> {
-    lists(patterns.into_iter().map(|pattern| quoted(&pattern.to_string())))
+    lists(
+        patterns
+            .into_iter()
+            .map(|pattern| quoted(&pattern.to_string())),
+    )
 }
 
 pub(super) fn ranges(ranges: &[Cidr]) -> Vec<String> {
@@ -105,7 +110,8 @@ mod tests {
             is_http,
         };
         let parts = [part("a", true), part("b", false), part("c", true)];
-        let all = |parts: &[Part], action, only_http| all(parts, action, only_http).unwrap_or_default();
+        let all =
+            |parts: &[Part], action, only_http| all(parts, action, only_http).unwrap_or_default();
         assert_eq!(
             all(&parts, Action::Allow, false),
             "b && request != null && a && c"
@@ -114,7 +120,10 @@ mod tests {
             all(&parts, Action::Deny, false),
             "b && (request == null || a && c)"
         );
-        assert_eq!(all(&parts[..1], Action::Audit, false), "(request == null || a)");
+        assert_eq!(
+            all(&parts[..1], Action::Audit, false),
+            "(request == null || a)"
+        );
         assert_eq!(all(&[], Action::Allow, true), "request != null");
         assert_eq!(all(&[], Action::Allow, false), "");
     }
