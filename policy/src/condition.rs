@@ -25,6 +25,9 @@ pub(crate) use variables::Facts;
 /// The longest expression that is accepted.
 pub const MAX_EXPRESSION_BYTES: usize = 2048;
 
+/// How much of an expression a message repeats.
+const QUOTED_CHARACTERS: usize = 120;
+
 /// A compiled condition.
 pub(crate) struct Expression {
     program: Program,
@@ -102,6 +105,19 @@ impl Expression {
     /// Which facts it asks for.
     pub(crate) fn roots(&self) -> Roots {
         self.roots
+    }
+
+    /// The expression in quotes, cut where it is long.
+    pub(crate) fn quoted(&self) -> String {
+        let source = &self.program.source_info().source;
+        let mut characters = source.chars();
+        let shown: String = characters.by_ref().take(QUOTED_CHARACTERS).collect();
+        let more = if characters.next().is_some() {
+            "…"
+        } else {
+            ""
+        };
+        format!("{shown:?}{more}")
     }
 
     /// Whether the condition is true of these facts.

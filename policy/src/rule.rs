@@ -254,7 +254,9 @@ impl CompiledRule {
                 match condition.evaluate(&facts) {
                     Ok(true) => return Match::Yes,
                     Ok(false) => {}
-                    Err(error) => result = Match::Failed(error),
+                    Err(error) => {
+                        result = Match::Failed(format!("{error}, in {}", condition.quoted()));
+                    }
                 }
             }
         }
