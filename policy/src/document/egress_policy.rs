@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::access_policy::Action;
-use super::parse::{header, origin};
-use super::read_access_policy::{action, named_list, rule_name};
-use super::{Metadata, Origin, Target, target};
+use super::parse::{Whole, origin, whole};
+use super::read_access_policy::{action, rule_name, target_and_rules};
+use super::{Metadata, Origin, Target};
 use crate::pattern::{Cidr, HostPattern};
 use crate::yaml::Value;
 
@@ -51,25 +51,18 @@ pub struct External {
 }
 
 pub(super) fn read(value: Value<'_>) -> Option<EgressPolicy> {
-    let place = origin(value);
-    value.mapping(|fields| {
-        let metadata = header(fields);
-        let spec = fields.required("spec", |value| {
-            value.mapping(|fields| {
-                let target = fields.default("target", Target::default(), target::read);
-                let rules = fields.required("rules", |value| {
-                    named_list(value, rule, |rule| (&rule.name, &rule.origin))
-                });
-                Some((target?, rules?))
-            })
-        });
-        let (metadata, (target, rules)) = (metadata?, spec?);
-        Some(EgressPolicy {
-            metadata,
-            origin: place,
-            target,
-            rules,
-        })
+    let Whole {
+        metadata,
+        origin,
+        spec: (target, rules),
+    } = whole(value, |fields| {
+        target_and_rules(fields, rule, |rule| (&rule.name, &rule.origin))
+    })?;
+    Some(EgressPolicy {
+        metadata,
+        origin,
+        target,
+        rules,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::parse::{header, origin};
+use super::parse::{Whole, whole};
 use super::{Metadata, Origin, Target, target};
 use crate::yaml::Value;
 
@@ -52,48 +52,45 @@ pub enum AmbiguousPaths {
 }
 
 pub(super) fn read(value: Value<'_>) -> Option<MeshMode> {
-    let place = origin(value);
-    value.mapping(|fields| {
-        let metadata = header(fields);
-        let spec = fields.required("spec", |value| {
-            value.mapping(|fields| {
-                let target = fields.default("target", Target::default(), target::read);
-                let modes = [
-                    ("strict", PeerMode::Strict),
-                    ("permissive", PeerMode::Permissive),
-                ];
-                let mode = fields.optional("mode", |v| v.choice(&modes));
-                let ports = fields.default("ports", Vec::new(), |value| {
-                    value.entries("modes", |port, v| {
-                        Some((called_port(port, v), v.choice(&modes)?))
-                    })
-                });
-                let readings = [
-                    ("refuse", AmbiguousPaths::Refuse),
-                    ("accept", AmbiguousPaths::Accept),
-                ];
-                let ambiguous_paths = fields.optional("ambiguousPaths", |v| v.choice(&readings));
-                let ports: Option<BTreeMap<u16, PeerMode>> = ports?
-                    .into_iter()
-                    .map(|(_, (port, mode))| Some((port?, mode)))
-                    .collect();
-                let (mode, ambiguous_paths) = (mode?, ambiguous_paths?);
-                let ports = ports?;
-                if mode.is_none() && ports.is_empty() && ambiguous_paths.is_none() {
-                    return value.mistake("expected `mode`, `ports` or `ambiguousPaths`");
-                }
-                Some((target?, mode, ports, ambiguous_paths))
+    let Whole {
+        metadata,
+        origin,
+        spec: (target, mode, ports, ambiguous_paths),
+    } = whole(value, |fields| {
+        let target = fields.default("target", Target::default(), target::read);
+        let modes = [
+            ("strict", PeerMode::Strict),
+            ("permissive", PeerMode::Permissive),
+        ];
+        let mode = fields.optional("mode", |v| v.choice(&modes));
+        let ports = fields.default("ports", Vec::new(), |value| {
+            value.entries("modes", |port, v| {
+                Some((called_port(port, v), v.choice(&modes)?))
             })
         });
-        let (metadata, (target, mode, ports, ambiguous_paths)) = (metadata?, spec?);
-        Some(MeshMode {
-            metadata,
-            origin: place,
-            target,
-            mode,
-            ports,
-            ambiguous_paths,
-        })
+        let readings = [
+            ("refuse", AmbiguousPaths::Refuse),
+            ("accept", AmbiguousPaths::Accept),
+        ];
+        let ambiguous_paths = fields.optional("ambiguousPaths", |v| v.choice(&readings));
+        let ports: Option<BTreeMap<u16, PeerMode>> = ports?
+            .into_iter()
+            .map(|(_, (port, mode))| Some((port?, mode)))
+            .collect();
+        let (mode, ports, ambiguous_paths) = (mode?, ports?, ambiguous_paths?);
+        if mode.is_none() && ports.is_empty() && ambiguous_paths.is_none() {
+            let spec = fields.value();
+            return spec.mistake("expected `mode`, `ports` or `ambiguousPaths`");
+        }
+        Some((target?, mode, ports, ambiguous_paths))
+    })?;
+    Some(MeshMode {
+        metadata,
+        origin,
+        target,
+        mode,
+        ports,
+        ambiguous_paths,
     })
 }
 

@@ -107,8 +107,31 @@ fn is_ours(value: Value<'_>) -> bool {
     }
 }
 
-/// Reads what every document has: `apiVersion`, `kind` and `metadata`.
-pub(super) fn header(fields: &mut Fields<'_>) -> Option<Metadata> {
+/// What every document has, and the `spec` of its kind.
+pub(super) struct Whole<S> {
+    pub(super) metadata: Metadata,
+    pub(super) origin: Origin,
+    pub(super) spec: S,
+}
+
+/// Reads a document; `spec` reads the fields of its `spec`.
+pub(super) fn whole<'a, S>(
+    value: Value<'a>,
+    spec: impl FnOnce(&mut Fields<'a>) -> Option<S>,
+) -> Option<Whole<S>> {
+    value.mapping(|fields| {
+        let metadata = header(fields);
+        let spec = fields.required("spec", |value| value.mapping(spec));
+        Some(Whole {
+            metadata: metadata?,
+            origin: origin(value),
+            spec: spec?,
+        })
+    })
+}
+
+/// Reads `apiVersion`, `kind` and `metadata`.
+fn header(fields: &mut Fields<'_>) -> Option<Metadata> {
     // Both are known to be there and right.
     let _ = fields.required("apiVersion", Value::text);
     let _ = fields.required("kind", Value::text);

@@ -4,50 +4,43 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::access_policy::{AccessPolicy, Action, Condition, DefaultAction, Mode, Rule};
-use super::parse::{header, origin};
+use super::parse::{Whole, origin, whole};
 use super::{Origin, Target, read_match, target};
-use crate::yaml::Value;
+use crate::yaml::{Fields, Value};
 
 /// Kubernetes names that long are nobody's; messages and logs repeat them.
 const MAX_RULE_NAME: usize = 200;
 
 pub(super) fn read(value: Value<'_>) -> Option<AccessPolicy> {
-    let place = origin(value);
-    value.mapping(|fields| {
-        let metadata = header(fields);
-        let spec = fields.required("spec", |value| {
-            value.mapping(|fields| {
-                let target = fields.default("target", Target::default(), target::read);
-                let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
-                let mode = fields.default("mode", Mode::Enforce, |v| v.choice(&modes));
-                let defaults = [
-                    ("deny", DefaultAction::Deny),
-                    ("allow", DefaultAction::Allow),
-                ];
-                let default = fields.optional("default", |v| v.choice(&defaults));
-                // A policy that says what follows without a rule needs none.
-                let rules = if fields.has("default") {
-                    fields.default("rules", Vec::new(), rules)
-                } else {
-                    fields.required("rules", rules)
-                };
-                Some((
-                    target?,
-                    mode?,
-                    default?.unwrap_or(DefaultAction::Deny),
-                    rules?,
-                ))
-            })
-        });
-        let (metadata, (target, mode, default, rules)) = (metadata?, spec?);
-        Some(AccessPolicy {
-            metadata,
-            origin: place,
-            target,
-            mode,
-            default,
-            rules,
-        })
+    let Whole {
+        metadata,
+        origin,
+        spec: (target, mode, default, rules),
+    } = whole(value, |fields| {
+        let target = fields.default("target", Target::default(), target::read);
+        let modes = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
+        let mode = fields.default("mode", Mode::Enforce, |v| v.choice(&modes));
+        let defaults = [
+            ("deny", DefaultAction::Deny),
+            ("allow", DefaultAction::Allow),
+        ];
+        let default = fields.optional("default", |v| v.choice(&defaults));
+        // A policy that says what follows without a rule needs none.
+        let rules = if fields.has("default") {
+            fields.default("rules", Vec::new(), rules)
+        } else {
+            fields.required("rules", rules)
+        };
+        let default = default?.unwrap_or(DefaultAction::Deny);
+        Some((target?, mode?, default, rules?))
+    })?;
+    Some(AccessPolicy {
+        metadata,
+        origin,
+        target,
+        mode,
+        default,
+        rules,
     })
 }
 
@@ -56,8 +49,19 @@ fn rules(value: Value<'_>) -> Option<Vec<Arc<Rule>>> {
     Some(rules.into_iter().map(Arc::new).collect())
 }
 
+/// The fields of a policy of another kind that has rules.
+pub(super) fn target_and_rules<'a, T>(
+    fields: &mut Fields<'a>,
+    read: impl FnMut(Value<'a>) -> Option<T>,
+    named: impl Fn(&T) -> (&str, &Origin),
+) -> Option<(Target, Vec<T>)> {
+    let target = fields.default("target", Target::default(), target::read);
+    let rules = fields.required("rules", |value| named_list(value, read, named));
+    Some((target?, rules?))
+}
+
 /// The rules of a policy, whose names are unique in it.
-pub(super) fn named_list<'a, T>(
+fn named_list<'a, T>(
     value: Value<'a>,
     mut read: impl FnMut(Value<'a>) -> Option<T>,
     named: impl Fn(&T) -> (&str, &Origin),

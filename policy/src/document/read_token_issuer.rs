@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use countersign_identity::jwt::{Algorithm, KeySet};
 
-use super::parse::{header, origin};
+use super::parse::{Whole, whole};
 use super::token_issuer::{KeySource, TokenIssuer, TokenLocation};
 use super::{Target, target};
 use crate::pattern::{ClaimHeader, HeaderName};
@@ -16,24 +16,24 @@ const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
 const MAX_LEEWAY: Duration = Duration::from_secs(300);
 
 pub(super) fn read(value: Value<'_>) -> Option<TokenIssuer> {
-    value.mapping(|fields| {
-        let metadata = header(fields);
-        let spec = fields.required("spec", |value| value.mapping(spec));
-        let (metadata, spec) = (metadata?, spec?);
-        Some(TokenIssuer {
-            metadata,
-            origin: origin(value),
-            target: spec.target,
-            issuer: spec.issuer,
-            audiences: spec.audiences,
-            algorithms: spec.algorithms,
-            keys: spec.keys,
-            from: spec.from,
-            leeway: spec.leeway,
-            forward: spec.forward,
-            claim_headers: spec.claim_headers,
-            payload_header: spec.payload_header,
-        })
+    let Whole {
+        metadata,
+        origin,
+        spec,
+    } = whole(value, spec)?;
+    Some(TokenIssuer {
+        metadata,
+        origin,
+        target: spec.target,
+        issuer: spec.issuer,
+        audiences: spec.audiences,
+        algorithms: spec.algorithms,
+        keys: spec.keys,
+        from: spec.from,
+        leeway: spec.leeway,
+        forward: spec.forward,
+        claim_headers: spec.claim_headers,
+        payload_header: spec.payload_header,
     })
 }
 

@@ -260,13 +260,18 @@ spec: {rules: [{name: x, action: allow, to: [{}, {hosts: ["a:1"], cidrs: [10.0.0
 ---
 apiVersion: countersign.dev/v1
 kind: TrustDomain
-metadata: {name: a, namespace: shop}
+metadata: {name: a, namespace: countersign-system}
 spec: {trustDomain: "*", bundleEndpoint: {url: "http://x", profile: https_spiffe}}
 ---
 apiVersion: countersign.dev/v1
 kind: TransactionPolicy
 metadata: {name: a, namespace: shop}
 spec: {rules: [{name: x, scope: [], lifetime: 10m, context: {a: 1}}, {name: x, scope: [a]}, {name: x, scope: [b]}]}
+---
+apiVersion: countersign.dev/v1
+kind: TrustDomain
+metadata: {name: b, namespace: shop}
+spec: {trustDomain: a.example, bundleEndpoint: {url: "https://x", profile: https_web}}
 ---
 apiVersion: countersign.dev/v1
 kind: AccessPolicy
@@ -282,7 +287,6 @@ p.yaml:9:7: expected `mode`, `ports` or `ambiguousPaths`
 p.yaml:14:46: expected at least one field, got an empty mapping
 p.yaml:14:59: expected a host such as api.example.com or *.example.com, got "a:1": a host is written without a port: use `ports`
 p.yaml:14:75: expected an IP address or range such as 10.0.0.0/8, got "10.0.0.1/8": the address has bits behind its prefix; the range that it is in is 10.0.0.0/8
-p.yaml:16:1: a TrustDomain concerns the whole mesh: expected the namespace countersign-system, got shop
 p.yaml:19:21: expected a trust domain such as partner.example, got "*": TRUSTDOMAIN
 p.yaml:19:42: missing field `spiffeId`: the profile https_spiffe expects one
 p.yaml:19:48: expected a URL such as https://partner.example/bundle, got "http://x"
@@ -290,10 +294,11 @@ p.yaml:24:33: expected at least one of the scopes, got an empty list: leave the 
 p.yaml:24:47: expected whole seconds, from 15s to 5m, got "10m"
 p.yaml:24:65: expected a string, got the number 1: put it in quotes
 p.yaml:24:93: the rule "x" has the name of the one on line 24: names are unique in a policy
-p.yaml:29:60: expected `true`: leave the field out, or put it under `not`
-p.yaml:29:81: expected a server name such as orders.shop or *.example.com, got "a/b": it is not a host name
-p.yaml:29:109: expected a workload as namespace/service-account, such as shop/gateway, or a SPIFFE ID, got "gateway": there is no `/` between namespace and service account
-p.yaml:29:130: unknown word "open", expected `deny` or `allow`"#;
+p.yaml:26:1: a TrustDomain concerns the whole mesh: expected the namespace countersign-system, got shop
+p.yaml:34:60: expected `true`: leave the field out, or put it under `not`
+p.yaml:34:81: expected a server name such as orders.shop or *.example.com, got "a/b": it is not a host name
+p.yaml:34:109: expected a workload as namespace/service-account, such as shop/gateway, or a SPIFFE ID, got "gateway": there is no `/` between namespace and service account
+p.yaml:34:130: unknown word "open", expected `deny` or `allow`"#;
     let any = countersign_identity::TrustDomain::parse("*").unwrap_err();
     assert_eq!(
         errors(text),

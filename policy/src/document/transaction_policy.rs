@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::access_policy::{Condition, Operation, SubjectMatch};
-use super::parse::{header, origin};
-use super::read_access_policy::{condition, named_list, rule_name};
-use super::{Metadata, Origin, Target, read_match, seconds, target};
+use super::parse::{Whole, origin, whole};
+use super::read_access_policy::{condition, rule_name, target_and_rules};
+use super::{Metadata, Origin, Target, read_match, seconds};
 use crate::yaml::Value;
 
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -55,25 +55,18 @@ pub struct TransactionRule {
 }
 
 pub(super) fn read(value: Value<'_>) -> Option<TransactionPolicy> {
-    let place = origin(value);
-    value.mapping(|fields| {
-        let metadata = header(fields);
-        let spec = fields.required("spec", |value| {
-            value.mapping(|fields| {
-                let target = fields.default("target", Target::default(), target::read);
-                let rules = fields.required("rules", |value| {
-                    named_list(value, rule, |rule| (&rule.name, &rule.origin))
-                });
-                Some((target?, rules?))
-            })
-        });
-        let (metadata, (target, rules)) = (metadata?, spec?);
-        Some(TransactionPolicy {
-            metadata,
-            origin: place,
-            target,
-            rules,
-        })
+    let Whole {
+        metadata,
+        origin,
+        spec: (target, rules),
+    } = whole(value, |fields| {
+        target_and_rules(fields, rule, |rule| (&rule.name, &rule.origin))
+    })?;
+    Some(TransactionPolicy {
+        metadata,
+        origin,
+        target,
+        rules,
     })
 }
 

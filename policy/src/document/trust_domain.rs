@@ -1,9 +1,10 @@
 //! `TrustDomain`: another trust domain whose workloads are believed to be who they say.
 
 use countersign_identity::SpiffeId;
+use countersign_identity::spiffe::system;
 use serde::{Deserialize, Serialize};
 
-use super::parse::{header, origin};
+use super::parse::{Whole, whole};
 use super::{Metadata, Origin};
 use crate::yaml::Value;
 
@@ -43,34 +44,29 @@ pub enum EndpointProfile {
 }
 
 pub(super) fn read(value: Value<'_>) -> Option<TrustDomainDocument> {
-    let place = origin(value);
-    value.mapping(|fields| {
-        let metadata = header(fields);
-        if let Some(metadata) = &metadata
-            && metadata.namespace.as_str() != countersign_identity::spiffe::system::NAMESPACE
-        {
-            value.note(format!(
-                "a TrustDomain concerns the whole mesh: expected the namespace {}, got {}",
-                countersign_identity::spiffe::system::NAMESPACE,
-                metadata.namespace
-            ));
-        }
-        let spec = fields.required("spec", |value| {
-            value.mapping(|fields| {
-                let trust_domain = fields.required("trustDomain", |v| {
-                    v.parsed("a trust domain such as partner.example")
-                });
-                let endpoint = fields.required("bundleEndpoint", endpoint);
-                Some((trust_domain?, endpoint?))
-            })
+    let Whole {
+        metadata,
+        origin,
+        spec: (trust_domain, bundle_endpoint),
+    } = whole(value, |fields| {
+        let trust_domain = fields.required("trustDomain", |v| {
+            v.parsed("a trust domain such as partner.example")
         });
-        let (metadata, (trust_domain, bundle_endpoint)) = (metadata?, spec?);
-        Some(TrustDomainDocument {
-            metadata,
-            origin: place,
-            trust_domain,
-            bundle_endpoint,
-        })
+        let endpoint = fields.required("bundleEndpoint", endpoint);
+        Some((trust_domain?, endpoint?))
+    })?;
+    if metadata.namespace.as_str() != system::NAMESPACE {
+        return value.mistake(format!(
+            "a TrustDomain concerns the whole mesh: expected the namespace {}, got {}",
+            system::NAMESPACE,
+            metadata.namespace
+        ));
+    }
+    Some(TrustDomainDocument {
+        metadata,
+        origin,
+        trust_domain,
+        bundle_endpoint,
     })
 }
 
