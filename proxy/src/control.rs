@@ -3,6 +3,7 @@
 //! Losing it is not failing. What was last known good stays in force; log and metrics say how old it is.
 
 mod apply;
+mod document;
 
 use std::convert::Infallible;
 use std::sync::Arc;

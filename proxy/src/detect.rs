@@ -3,6 +3,8 @@
 //! Detection only chooses who reads the connection. It never makes it pass: HTTP is then read strictly,
 //! and on an opaque connection no rule allows that asks for anything of a request.
 
+mod client_hello;
+
 use std::{io, time::Duration};
 
 use bytes::BytesMut;
@@ -13,6 +15,7 @@ use tokio::{
 
 use crate::directory::DeclaredProtocol;
 use crate::http1::is_token_byte;
+pub use client_hello::server_name;
 
 /// What an HTTP/2 client with prior knowledge sends first (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -10,9 +10,10 @@ use countersign_api::bundle::InvalidBundle;
 use countersign_api::proto::{self, PolicyStatus, update};
 use countersign_identity::jwt::KeySet;
 use countersign_identity::{Bundle, IdentityStore, StoreError, TrustDomain};
-use countersign_policy::{Diagnostics, Document, Policy, Workload};
+use countersign_policy::{Policy, Workload};
 
 use super::ControlReadiness;
+use super::document::{PolicyRefused, read_document};
 use crate::directory::{Directory, DirectoryError};
 use crate::state::{IssuerKeys, State};
 use crate::telemetry::Metrics;
@@ -29,18 +30,6 @@ pub(super) struct Applier {
     policy: Option<Policy>,
     /// The key sets as they came, by issuer, so that one that did not change keeps its `Arc`.
     jwks: HashMap<String, (String, Arc<KeySet>)>,
-}
-
-/// Why a policy snapshot is refused.
-#[derive(Debug, thiserror::Error)]
-enum PolicyRefused {
-    #[error("document {index}: {source}")]
-    Document {
-        index: usize,
-        source: serde_json::Error,
-    },
-    #[error("{0}")]
-    Compile(Diagnostics),
 }
 
 /// Why a bundle is refused.
@@ -140,10 +129,7 @@ impl Applier {
             .documents
             .iter()
             .enumerate()
-            .map(|(index, document)| {
-                serde_json::from_str::<Document>(&document.json)
-                    .map_err(|source| PolicyRefused::Document { index, source })
-            });
+            .map(|(index, document)| read_document(index, &document.json));
         let documents = documents.collect::<Result<Vec<_>, _>>()?;
         Policy::compile(&snapshot.revision, &self.trust_domain, documents)
             .map_err(PolicyRefused::Compile)

@@ -371,13 +371,28 @@ async fn a_policy_that_is_refused_leaves_the_last_good_one() {
     session.send(policy("good", documents(ACCESS_POLICY))).await;
     assert_eq!(session.next_status().await, in_force("good"));
 
-    // A document with a field of a later version, which might forbid what would be allowed without it.
-    let mut unknown = documents(ACCESS_POLICY);
-    unknown[0] = unknown[0].replacen('{', r#"{"inTheFuture":true,"#, 1);
-    session.send(policy("bad", unknown)).await;
-    let status = session.next_status().await;
-    assert_eq!(status.revision, "bad");
-    assert!(status.error.contains("inTheFuture"), "{}", status.error);
+    // Beside a good document, one with a mode and one with a field of a later version, which might forbid what would be
+    // allowed without it.
+    for (known, unknown, told) in [
+        (r#""mode":"enforce""#, r#""mode":"rehearse""#, "`rehearse`"),
+        (
+            r#""mode":"#,
+            r#""inTheFuture":true,"mode":"#,
+            "AccessPolicy.inTheFuture",
+        ),
+    ] {
+        let good = documents(&ACCESS_POLICY.replace("name: orders", "name: other"));
+        let mut sent = [good, documents(ACCESS_POLICY)].concat();
+        assert!(sent[1].contains(known));
+        sent[1] = sent[1].replacen(known, unknown, 1);
+        session.send(policy("bad", sent)).await;
+        let status = session.next_status().await;
+        assert_eq!(status.revision, "bad");
+        let named = status
+            .error
+            .starts_with("AccessPolicy shop/orders (orders.yaml:1): ");
+        assert!(named && status.error.contains(told), "{}", status.error);
+    }
     // A document that is whole and does not compile: there is no such token issuer.
     session
         .send(policy(
@@ -392,7 +407,7 @@ async fn a_policy_that_is_refused_leaves_the_last_good_one() {
     assert!(sidecar.readiness.is_ready());
     assert_eq!(
         sidecar.metric("countersign_proxy_policy_refused_total"),
-        "2"
+        "3"
     );
     assert_eq!(
         sidecar.metric(r#"countersign_proxy_policy_info{revision="good"}"#),

@@ -60,6 +60,7 @@ pub(super) async fn serve<R, W>(
             address: port.destination.ip(),
             port: port.port,
             protocol: CallProtocol::Http1,
+            sni: None,
         };
         let permit = match inbound.judge.judge(caller, target, Some(facts(&request))) {
             Ok(permit) => permit,

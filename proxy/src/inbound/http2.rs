@@ -59,6 +59,7 @@ pub(super) async fn call(
         address: port.destination.ip(),
         port: port.port,
         protocol,
+        sni: None,
     };
     let permit = match inbound.judge.judge(caller, target, Some(facts(&request))) {
         Ok(permit) => permit,

@@ -12,6 +12,7 @@ mod tests;
 use std::io::Cursor;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -21,7 +22,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::application::Applications;
-use crate::detect::{DEFAULT_TIMEOUT, Detected, OpaqueReason, Protocol, declared_or_detected};
+use crate::detect::{
+    DEFAULT_TIMEOUT, Detected, OpaqueReason, Protocol, declared_or_detected, server_name,
+};
 use crate::directory::{DeclaredProtocol, Directory, OwnPort};
 use crate::http1::{Limits, MessageReader};
 use crate::http2::{Calls, answer, is_grpc};
@@ -148,9 +151,14 @@ async fn tunnel(
         return;
     };
 
+    let begun = Instant::now();
     let detected = declared_or_detected(port.protocol, &mut reader, DEFAULT_TIMEOUT).await;
     // What broke before it said anything is no call.
-    let Ok(Detected { protocol, buffered }) = detected else {
+    let Ok(Detected {
+        protocol,
+        mut buffered,
+    }) = detected
+    else {
         return;
     };
     match protocol {
@@ -164,8 +172,16 @@ async fn tunnel(
         }
         Protocol::Opaque(OpaqueReason::Ended) if buffered.is_empty() => {}
         Protocol::Opaque(why) => {
-            tracing::debug!(port = port.port, ?why, "a connection is judged as opaque");
-            opaque::detected(&inbound, &caller, &port, buffered, reader, writer).await;
+            let patience = DEFAULT_TIMEOUT.saturating_sub(begun.elapsed());
+            let sni = server_name(&mut reader, &mut buffered, patience).await;
+            tracing::debug!(
+                port = port.port,
+                ?why,
+                sni,
+                "a connection is judged as opaque"
+            );
+            let reader = Cursor::new(buffered).chain(reader);
+            opaque::detected(&inbound, &caller, &port, sni.as_deref(), reader, writer).await;
         }
     }
 }

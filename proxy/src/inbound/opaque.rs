@@ -1,14 +1,13 @@
 //! Opaque connections: judged once, before the application is dialled, then carried both ways.
 
-use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
-use tokio::io::AsyncReadExt;
+use tokio::io::AsyncRead;
 
 use super::Inbound;
 use crate::directory::OwnPort;
@@ -16,9 +15,10 @@ use crate::http2::answer;
 use crate::judge::{Caller, Permit, Target};
 use crate::relay::relay;
 use crate::telemetry::{CallProtocol, Direction};
-use crate::wire::{self, WireReader, WireWriter};
+use crate::wire::{self, WireWriter};
 
-/// A tunnel to a port that is declared to be opaque: the verdict is the answer to the `CONNECT`.
+/// A tunnel to a port that is declared to be opaque: the verdict is the answer to the `CONNECT`, and nothing is known of what
+/// it will carry.
 pub(super) async fn declared(
     inbound: &Arc<Inbound>,
     caller: &Caller,
@@ -26,7 +26,7 @@ pub(super) async fn declared(
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
-    match inbound.judge.judge(caller, target(port), None) {
+    match inbound.judge.judge(caller, target(port, None), None) {
         Ok(permit) => {
             let Ok((reader, writer)) = wire::accept_tunnel(request, respond) else {
                 return;
@@ -37,31 +37,23 @@ pub(super) async fn declared(
     }
 }
 
-/// A tunnel that turned out to be opaque after it was answered: a denial resets it.
+/// A tunnel that turned out to be opaque after it was answered: a denial resets it. `sni`: the server name that a TLS client
+/// asks for.
 pub(super) async fn detected(
     inbound: &Arc<Inbound>,
     caller: &Caller,
     port: &OwnPort,
-    first: BytesMut,
-    reader: WireReader,
+    sni: Option<&str>,
+    reader: impl AsyncRead + Unpin,
     writer: WireWriter,
 ) {
-    match inbound.judge.judge(caller, target(port), None) {
-        Ok(permit) => {
-            carry(
-                inbound,
-                port,
-                permit,
-                Cursor::new(first).chain(reader),
-                writer,
-            )
-            .await
-        }
+    match inbound.judge.judge(caller, target(port, sni), None) {
+        Ok(permit) => carry(inbound, port, permit, reader, writer).await,
         Err(_logged) => writer.reset(Reason::REFUSED_STREAM),
     }
 }
 
-async fn carry<R: tokio::io::AsyncRead + Unpin>(
+async fn carry<R: AsyncRead + Unpin>(
     inbound: &Inbound,
     port: &OwnPort,
     permit: Permit,
@@ -84,10 +76,11 @@ async fn carry<R: tokio::io::AsyncRead + Unpin>(
     drop(permit);
 }
 
-fn target(port: &OwnPort) -> Target {
+fn target<'s>(port: &OwnPort, sni: Option<&'s str>) -> Target<'s> {
     Target {
         address: port.destination.ip(),
         port: port.port,
         protocol: CallProtocol::Tcp,
+        sni,
     }
 }

@@ -1,4 +1,5 @@
 mod paths;
+mod sni;
 mod tokens;
 
 use std::net::SocketAddr;

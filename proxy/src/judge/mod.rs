@@ -36,12 +36,14 @@ pub(crate) struct Judge {
 
 /// What is being called.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
+pub(crate) struct Target<'a> {
     /// The address that callers name.
     pub(crate) address: IpAddr,
     /// The port that callers name.
     pub(crate) port: u16,
     pub(crate) protocol: CallProtocol,
+    /// The server name that the client of an opaque TLS connection asks for.
+    pub(crate) sni: Option<&'a str>,
 }
 
 /// Why a call is not forwarded.
@@ -51,7 +53,7 @@ pub(crate) struct Denial(Problem);
 /// What a call brings along, before it is decided.
 struct Evidence<'a> {
     caller: &'a Caller,
-    target: Target,
+    target: Target<'a>,
     request: Option<Request<'a>>,
     trace: Option<TraceParent>,
     /// A trace that begins here because the caller named none.
@@ -93,7 +95,7 @@ impl Judge {
     pub(crate) fn judge(
         &self,
         caller: &Caller,
-        target: Target,
+        target: Target<'_>,
         request: Option<Request<'_>>,
     ) -> Result<Permit, Denial> {
         let live = self.parts.drain.call();
@@ -186,11 +188,10 @@ impl Judge {
             source_ip: Some(evidence.caller.source().ip()),
             destination_ip: Some(evidence.target.address),
             port: evidence.target.port,
-            // Server names of opaque connections are not read yet, transaction tokens not verified: rules that ask
-            // for them do not allow.
-            sni: None,
+            sni: evidence.target.sni,
             request: evidence.request,
             subjects: &verified.subjects,
+            // Transaction tokens are not verified yet: rules that ask for them do not allow.
             intent: None,
             time: evidence.now,
         });
@@ -230,6 +231,7 @@ impl Judge {
                 .map_or("", |directory| &directory.own.log_name),
             port: evidence.target.port,
             protocol,
+            sni: evidence.target.sni,
             method: request.map(|request| request.method),
             host: request.map(|request| request.host),
             path: request.map(|request| request.path),

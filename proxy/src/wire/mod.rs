@@ -12,7 +12,7 @@ mod stream;
 pub(crate) use accept::{Session, accept, server_config};
 pub(crate) use connection::WireError;
 pub(crate) use pool::{EndpointState, InFlight, Tunnel, Wire};
-pub(crate) use stream::{ConnectRefused, WireReader, WireWriter, accept_tunnel};
+pub(crate) use stream::{ConnectRefused, WireWriter, accept_tunnel};
 
 /// The original destination of a native HTTP/2 call, `ip:port`; what `:authority` is to a tunnel. Removed by the receiver.
 pub(crate) const DESTINATION_HEADER: &str = "countersign-destination";

@@ -45,6 +45,8 @@ pub struct DecisionRecord<'a> {
     pub port: u16,
     /// What the call is.
     pub protocol: CallProtocol,
+    /// The server name that the client of an opaque TLS connection asks for.
+    pub sni: Option<&'a str>,
     /// The request's method.
     pub method: Option<&'a str>,
     /// The request's host.
@@ -105,6 +107,7 @@ impl Serialize for Line<'_> {
         line.put("destination", record.destination)?;
         line.put("port", &record.port)?;
         line.put("protocol", &record.protocol)?;
+        line.put_some("sni", record.sni.map(Text).as_ref())?;
         line.put_some("method", record.method.map(Text).as_ref())?;
         line.put_some("host", record.host.map(Text).as_ref())?;
         line.put_some("path", record.path.map(without_query).map(Text).as_ref())?;

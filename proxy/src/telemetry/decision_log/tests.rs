@@ -59,6 +59,7 @@ fn record<'a>(ids: &Ids, path: &'a str) -> DecisionRecord<'a> {
         destination: "shop/orders",
         port: 8080,
         protocol: CallProtocol::Http1,
+        sni: None,
         method: Some("GET"),
         host: None,
         path: Some(path),
@@ -97,6 +98,7 @@ async fn a_line_has_every_fact_in_its_place() {
             issuer: "shop/corp",
             sub: Some("alice"),
         }),
+        sni: Some("tls.shop"),
         host: Some("orders.shop"),
         ..record(&ids, "/orders?card=4111")
     };
@@ -113,7 +115,7 @@ async fn a_line_has_every_fact_in_its_place() {
             r#""revision":"4f2a","peer":"spiffe://shop.example/ns/shop/sa/web","#,
             r#""subject":{{"issuer":"shop/corp","sub":"alice"}},"source":"127.1.2.10:40000","#,
             r#""destination":"shop/orders","port":8080,"protocol":"http/1.1","#,
-            r#""method":"GET","host":"orders.shop","path":"/orders"}}"#,
+            r#""sni":"tls.shop","method":"GET","host":"orders.shop","path":"/orders"}}"#,
             "\n"
         ),
         id = id,
