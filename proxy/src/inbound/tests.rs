@@ -1,4 +1,5 @@
 mod paths;
+mod permissive;
 mod sni;
 mod tokens;
 
