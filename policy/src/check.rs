@@ -1,69 +1,20 @@
 //! `policy check`: mistakes in policy, and what is hardly meant.
+//!
+//! Mistakes are found by reading and compiling, as the control plane does. What is hardly meant is looked for
+//! document by document ([`documents`]) and, where it is known which workloads there are, by comparing with those
+//! ([`known`]).
+
+mod documents;
+mod known;
+mod lint;
 
 use countersign_identity::TrustDomain;
 
+pub use self::lint::{Level, Lint};
+use crate::directory::Directory;
+use crate::document::{Origin, parse_all};
 use crate::files::PolicyFiles;
-use crate::{Diagnostic, Policy, document};
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// The policy is not accepted.
-    Error,
-    /// It is accepted, and hardly means what its author meant.
-    Warning,
-}
-
-impl Level {
-    /// The level as a word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-        }
-    }
-}
-
-/// A kind of finding. Its ID does not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lint {
-    /// A file or document that cannot be read.
-    InvalidDocument,
-    /// A document that can be read, and cannot be enforced.
-    InvalidPolicy,
-}
-
-impl Lint {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::InvalidDocument, Self::InvalidPolicy];
-
-    /// A word that does not change, for machines and for people who look it up.
-    #[must_use]
-    pub fn id(self) -> &'static str {
-        match self {
-            Self::InvalidDocument => "invalid-document",
-            Self::InvalidPolicy => "invalid-policy",
-        }
-    }
-
-    /// How bad it is.
-    #[must_use]
-    pub fn level(self) -> Level {
-        match self {
-            Self::InvalidDocument | Self::InvalidPolicy => Level::Error,
-        }
-    }
-
-    /// What it means, in one sentence.
-    #[must_use]
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::InvalidDocument => "A file or document that cannot be read.",
-            Self::InvalidPolicy => "A document that can be read, and cannot be enforced.",
-        }
-    }
-}
+use crate::{Diagnostic, Policy};
 
 /// Something that was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,34 +43,47 @@ impl Report {
         let is = |finding: &&Finding| finding.lint.level() == level;
         self.findings.iter().filter(is).count()
     }
-}
 
-/// Checks policy files as a whole.
-#[must_use]
-pub fn check(files: PolicyFiles, trust_domain: &TrustDomain) -> Report {
-    let mut report = Report {
-        files: files.files.len(),
-        notes: files.notes,
-        findings: Vec::new(),
-    };
-    report.add(Lint::InvalidDocument, files.mistakes);
-    match document::parse(files.files) {
-        Err(mistakes) => report.add(Lint::InvalidDocument, mistakes),
-        Ok(documents) => {
-            if let Err(mistakes) = Policy::compile("", trust_domain, documents) {
-                report.add(Lint::InvalidPolicy, mistakes);
-            }
-        }
-    }
-    report.findings.sort();
-    report
-}
-
-impl Report {
     fn add(&mut self, lint: Lint, found: impl IntoIterator<Item = Diagnostic>) {
         let found = found
             .into_iter()
             .map(|diagnostic| Finding { diagnostic, lint });
         self.findings.extend(found);
     }
+
+    fn at(&mut self, lint: Lint, place: &Origin, message: impl Into<String>) {
+        self.add(lint, [place.diagnostic(message)]);
+    }
 }
+
+/// Checks policy files as a whole. With a directory, what they say of workloads is compared with it.
+#[must_use]
+pub fn check(
+    files: PolicyFiles,
+    trust_domain: &TrustDomain,
+    directory: Option<&Directory>,
+) -> Report {
+    let mut report = Report {
+        files: files.files.len(),
+        notes: files.notes,
+        findings: Vec::new(),
+    };
+    report.add(Lint::InvalidDocument, files.mistakes);
+    let parsed = parse_all(files.files);
+    report.notes.extend(parsed.notes);
+    report.add(Lint::InvalidDocument, parsed.mistakes);
+    let complete = report.findings.is_empty();
+    documents::check(&parsed.documents, trust_domain, complete, &mut report);
+    if let Some(directory) = directory {
+        known::check(&parsed.documents, trust_domain, directory, &mut report);
+    }
+    let (_, mistakes) = Policy::compile_all("", trust_domain, parsed.documents, complete);
+    report.add(Lint::InvalidPolicy, mistakes);
+    report.findings.sort();
+    report.findings.dedup();
+    report.notes.sort();
+    report
+}
+
+#[cfg(test)]
+mod tests;

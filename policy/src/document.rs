@@ -25,7 +25,7 @@ pub use access_policy::{
 };
 pub use egress_policy::{EgressPolicy, EgressRule, External};
 pub use mesh_mode::{AmbiguousPaths, MeshMode, PeerMode};
-pub use parse::{API_VERSION, parse};
+pub use parse::{API_VERSION, Parsed, parse, parse_all};
 pub(crate) use parse::{origin, refuse_duplicate_names};
 pub use target::Target;
 pub use token_issuer::{KeySource, TokenIssuer, TokenLocation};

@@ -22,6 +22,7 @@ pub mod check;
 mod condition;
 mod decision;
 mod decision_json;
+pub mod directory;
 pub mod document;
 mod explain;
 pub mod files;

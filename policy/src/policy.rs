@@ -9,10 +9,12 @@ use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
 use crate::condition::Expression;
 use crate::decision::{Decision, DocumentOrigin, RuleOrigin};
+use crate::document::parse_all;
 use crate::document::{
     AccessPolicy, Condition, Document, Metadata, Mode, Operation, Rule, SubjectMatch, TokenIssuer,
     TransactionPolicy,
 };
+use crate::files::PolicyFiles;
 use crate::pattern::{Name, PathPattern};
 use crate::rule::CompiledRule;
 use crate::workload_policy::{Otherwise, WorkloadPolicy, WorkloadRules};
@@ -49,19 +51,59 @@ impl Policy {
         trust_domain: &TrustDomain,
         documents: Vec<Document>,
     ) -> Result<Self, Diagnostics> {
+        let (policy, mistakes) = Self::compile_all(revision, trust_domain, documents, true);
+        if mistakes.is_empty() {
+            Ok(policy)
+        } else {
+            Err(Diagnostics::new(mistakes))
+        }
+    }
+
+    /// Reads and compiles policy files. What is wrong with one document hides nothing of what is wrong with others.
+    ///
+    /// # Errors
+    /// Every mistake, by file and line.
+    pub fn from_files(
+        revision: &str,
+        trust_domain: &TrustDomain,
+        files: PolicyFiles,
+    ) -> Result<Self, Diagnostics> {
+        let mut mistakes = files.mistakes;
+        let parsed = parse_all(files.files);
+        mistakes.extend(parsed.mistakes);
+        let (policy, more) = Self::compile_all(
+            revision,
+            trust_domain,
+            parsed.documents,
+            mistakes.is_empty(),
+        );
+        mistakes.extend(more);
+        if mistakes.is_empty() {
+            Ok(policy)
+        } else {
+            Err(Diagnostics::new(mistakes))
+        }
+    }
+
+    /// Compiles what is right, and tells what is wrong. If the documents are not `complete`, because some could not be
+    /// read, what others say of them cannot be judged.
+    pub(crate) fn compile_all(
+        revision: &str,
+        trust_domain: &TrustDomain,
+        documents: Vec<Document>,
+        complete: bool,
+    ) -> (Self, Vec<Diagnostic>) {
         let issuers = issuers(&documents);
         let mut compiler = Compiler {
             trust_domain,
             issuers,
+            complete,
             mistakes: Vec::new(),
         };
         let rules: Vec<_> = documents
             .iter()
             .map(|document| compiler.document(document))
             .collect();
-        if !compiler.mistakes.is_empty() {
-            return Err(Diagnostics::new(compiler.mistakes));
-        }
         let compiled = documents.into_iter().zip(rules).map(|(document, rules)| {
             let issuer = match &document {
                 Document::TokenIssuer(issuer) => Some(Arc::new(issuer.clone())),
@@ -74,11 +116,12 @@ impl Policy {
                 issuer,
             }
         });
-        Ok(Self {
+        let policy = Self {
             revision: revision.into(),
             trust_domain: trust_domain.clone(),
             documents: compiled.collect(),
-        })
+        };
+        (policy, compiler.mistakes)
     }
 
     /// The git commit, or whatever else names this state of the policy.
@@ -185,6 +228,8 @@ fn issuers(documents: &[Document]) -> Issuers {
 struct Compiler<'a> {
     trust_domain: &'a TrustDomain,
     issuers: Issuers,
+    /// Whether these are all issuers that there are.
+    complete: bool,
     mistakes: Vec<Diagnostic>,
 }
 
@@ -260,6 +305,9 @@ impl Compiler<'_> {
         });
         if let Some(namespace) = found {
             return Some(Some(format!("{namespace}/{name}").into()));
+        }
+        if !self.complete {
+            return None;
         }
         let mut places = format!("the namespace {own}");
         if own != system::NAMESPACE {

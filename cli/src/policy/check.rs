@@ -1,12 +1,15 @@
 //! `countersign policy check`: mistakes in policy, and what is hardly meant.
 
+mod sarif;
+
 use std::fmt::Write as _;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
-use countersign_policy::Diagnostic;
 use countersign_policy::check::{self, Finding, Level, Report};
+use countersign_policy::{Diagnostic, Diagnostics, directory};
 use serde::Serialize;
 
 use super::args::TrustDomainArgument;
@@ -21,6 +24,13 @@ pub(crate) struct CheckArguments {
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) trust_domain: TrustDomainArgument,
+    /// Compare what the policy says of workloads with those that there are: the control plane's directory file, or the
+    /// mesh file of `countersign up`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Write the findings to a file, too, as SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sarif: Option<PathBuf>,
     /// Let warnings fail, too
     #[arg(long)]
     pub(crate) strict: bool,
@@ -31,6 +41,15 @@ pub(crate) struct CheckArguments {
 pub(crate) enum CheckError {
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(
+        "there is no policy in {}: expected files that end in .yaml or .yml",
+        sources::named(paths)
+    )]
+    Empty { paths: Vec<PathBuf> },
+    #[error("the directory has mistakes:\n{0}")]
+    Directory(Diagnostics),
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
 }
@@ -38,7 +57,26 @@ pub(crate) enum CheckError {
 /// Prints what is found; the answer is no if there is a mistake.
 pub(crate) fn run(arguments: &CheckArguments, output: &Output) -> Result<Answer, CheckError> {
     let files = sources::read(&arguments.paths)?;
-    let report = check::check(files, &arguments.trust_domain.trust_domain);
+    if files.files.is_empty() && files.mistakes.is_empty() {
+        return Err(CheckError::Empty {
+            paths: arguments.paths.clone(),
+        });
+    }
+    let directory = match &arguments.directory {
+        Some(path) => Some(directory::read_file(path).map_err(CheckError::Directory)?),
+        None => None,
+    };
+    let trust_domain = &arguments.trust_domain.trust_domain;
+    let report = check::check(files, trust_domain, directory.as_ref());
+    if let Some(path) = &arguments.sarif {
+        let mut text =
+            serde_json::to_string_pretty(&sarif::log(&report)).map_err(io::Error::from)?;
+        text.push('\n');
+        fs::write(path, text).map_err(|source| CheckError::Write {
+            path: path.clone(),
+            source,
+        })?;
+    }
     match output.format {
         Format::Text => output.write(&text(&report, output.palette))?,
         Format::Json => output.write_json(&Json::of(&report))?,

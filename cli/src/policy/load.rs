@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use countersign_identity::TrustDomain;
-use countersign_policy::files::PolicyFiles;
-use countersign_policy::{Diagnostics, Policy, document};
+use countersign_policy::{Diagnostics, Policy};
 
 use super::sources::{self, SourceError};
 
@@ -17,17 +16,9 @@ pub(crate) enum LoadError {
     Mistakes(Diagnostics),
     #[error(
         "there is no policy in {}: expected files that end in .yaml or .yml",
-        named(paths)
+        sources::named(paths)
     )]
     Empty { paths: Vec<PathBuf> },
-}
-
-fn named(paths: &[PathBuf]) -> String {
-    let named: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    named.join(" and ")
 }
 
 /// Reads and compiles the policy of some paths.
@@ -41,25 +32,5 @@ pub(crate) fn policy(paths: &[PathBuf], trust_domain: &TrustDomain) -> Result<Po
             paths: paths.to_vec(),
         });
     }
-    compile(files, trust_domain).map_err(LoadError::Mistakes)
-}
-
-/// Compiles files that were read.
-///
-/// # Errors
-/// Every mistake in them.
-pub(crate) fn compile(
-    files: PolicyFiles,
-    trust_domain: &TrustDomain,
-) -> Result<Policy, Diagnostics> {
-    let parsed = document::parse(files.files);
-    let mut mistakes = files.mistakes;
-    match parsed {
-        Ok(documents) if mistakes.is_empty() => Policy::compile("", trust_domain, documents),
-        Ok(_) => Err(Diagnostics::new(mistakes)),
-        Err(more) => {
-            mistakes.extend(more);
-            Err(Diagnostics::new(mistakes))
-        }
-    }
+    Policy::from_files("", trust_domain, files).map_err(LoadError::Mistakes)
 }

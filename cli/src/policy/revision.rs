@@ -8,7 +8,6 @@ use countersign_identity::TrustDomain;
 use countersign_policy::files::{self, Budget, ENTRY_LIMIT, Kind, PolicyFiles};
 use countersign_policy::{Diagnostics, Policy};
 
-use super::load;
 use super::sources::{self, SourceError};
 
 /// How git says that an entry of a tree is a file, in octal.
@@ -47,7 +46,7 @@ pub(crate) fn policy(spec: &str, trust_domain: &TrustDomain) -> Result<Policy, R
     } else {
         at_revision(spec)?
     };
-    load::compile(files, trust_domain).map_err(|mistakes| RevisionError::Mistakes {
+    Policy::from_files("", trust_domain, files).map_err(|mistakes| RevisionError::Mistakes {
         spec: spec.to_owned(),
         mistakes,
     })

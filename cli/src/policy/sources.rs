@@ -62,6 +62,15 @@ fn read_one(path: &Path) -> Result<PolicyFiles, SourceError> {
     }
 }
 
+/// Paths in a message.
+pub(crate) fn named(paths: &[PathBuf]) -> String {
+    let named: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    named.join(" and ")
+}
+
 fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }

@@ -10,10 +10,9 @@ use std::time::SystemTime;
 
 use clap::Args;
 use countersign_policy::testing::{self, Outcome};
-use countersign_policy::{Diagnostic, Diagnostics};
+use countersign_policy::{Diagnostic, Diagnostics, Policy};
 
 use super::args::TrustDomainArgument;
-use super::load;
 use super::sources::{self, SourceError};
 use crate::output::{Answer, Format, Output, printable};
 
@@ -43,7 +42,7 @@ pub(crate) enum TestError {
     Source(#[from] SourceError),
     #[error(
         "there are no tests in {}: expected files that end in .test.yaml",
-        named(paths)
+        sources::named(paths)
     )]
     NoTests { paths: Vec<PathBuf> },
     #[error("cannot write JUnit XML")]
@@ -52,14 +51,6 @@ pub(crate) enum TestError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
-}
-
-fn named(paths: &[PathBuf]) -> String {
-    let named: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    named.join(" and ")
 }
 
 /// Runs the tests; the answer is no if one fails, or if policy or tests have mistakes.
@@ -72,7 +63,7 @@ pub(crate) fn run(arguments: &TestArguments, output: &Output) -> Result<Answer, 
         });
     }
     let suites = testing::read(std::mem::take(&mut files.tests));
-    let policy = load::compile(files, trust_domain);
+    let policy = Policy::from_files("", trust_domain, files);
     let (policy, suites) = match (policy, suites) {
         (Ok(policy), Ok(suites)) => (policy, suites),
         (policy, suites) => {

@@ -6,10 +6,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use countersign_identity::TrustDomain;
 use countersign_policy::files::{self, PolicyFiles};
-use countersign_policy::{Diagnostics, Policy, document};
+use countersign_policy::{Diagnostics, Policy, testing};
 
 use super::mesh::{PolicySource, Repository};
 
@@ -38,17 +39,22 @@ pub(crate) enum PolicyCheckError {
         repository: String,
         diagnostics: Diagnostics,
     },
+    #[error("the policy of {repository} fails its own tests:\n{failures}")]
+    TestsFail {
+        repository: String,
+        failures: Diagnostics,
+    },
 }
 
-/// Reads and compiles the policy.
+/// Reads and compiles the policy, and runs its tests.
 ///
 /// # Errors
-/// Why it cannot be read, or all mistakes in it.
+/// Why it cannot be read, all mistakes in it, or the tests that fail.
 pub(crate) fn check(
     source: &PolicySource,
     trust_domain: &TrustDomain,
 ) -> Result<(), PolicyCheckError> {
-    let files = match &source.repository {
+    let mut files = match &source.repository {
         Repository::Local(path) if !path.is_dir() => {
             return Err(PolicyCheckError::Absent { path: path.clone() });
         }
@@ -63,12 +69,18 @@ pub(crate) fn check(
         repository: source.repository.location(),
         diagnostics,
     };
-    if !files.mistakes.is_empty() {
-        return Err(mistakes(Diagnostics::new(files.mistakes)));
+    let tests = testing::read(std::mem::take(&mut files.tests)).map_err(mistakes)?;
+    let policy = Policy::from_files("", trust_domain, files).map_err(mistakes)?;
+    let outcome = testing::run(&policy, trust_domain, tests, SystemTime::now());
+    let failures = outcome.failures();
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(PolicyCheckError::TestsFail {
+            repository: source.repository.location(),
+            failures: Diagnostics::new(failures),
+        })
     }
-    let documents = document::parse(files.files).map_err(mistakes)?;
-    Policy::compile("", trust_domain, documents).map_err(mistakes)?;
-    Ok(())
 }
 
 /// A work tree or a bare repository.
@@ -176,6 +188,28 @@ spec: {rules: [{name: web, action: allow, from: [{workload: shop/web}]}]}
         fs::write(directory.path().join("shop/bad.yaml"), BAD).unwrap();
         let error = check_at(repository()).unwrap_err();
         assert!(error.contains("\nshop/bad.yaml:3:11: "), "{error}");
+    }
+
+    #[test]
+    fn the_tests_beside_the_policy_have_to_pass() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = || Repository::Local(directory.path().to_owned());
+        let test = |expect: &str| {
+            format!(
+                "apiVersion: countersign.dev/v1\nkind: PolicyTest\nmetadata: {{name: t}}\nspec:\n  tests:\n  - name: web\n    \
+                 call: {{peer: shop/web, destination: {{namespace: shop, workload: orders, port: 80}}}}\n    expect: {expect}\n"
+            )
+        };
+        let file = directory.path().join("orders.test.yaml");
+        fs::write(directory.path().join("orders.yaml"), GOOD).unwrap();
+        fs::write(&file, test("allow")).unwrap();
+        assert_eq!(check_at(repository()), Ok(()));
+        fs::write(&file, test("deny")).unwrap();
+        let error = check_at(repository()).unwrap_err();
+        assert!(
+            error.contains("fails its own tests:\norders.test.yaml:6:5: the test \"web\" failed: expected deny, got allow"),
+            "{error}"
+        );
     }
 
     #[test]

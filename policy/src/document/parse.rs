@@ -35,32 +35,56 @@ const KINDS: [&str; 6] = [
 pub fn parse(
     files: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Vec<Document>, Diagnostics> {
-    let mut documents = Vec::new();
-    let mut diagnostics = Vec::new();
-    let istio = istio::Reader::default();
-    for (file, text) in files {
-        let report = Report::new(&file);
-        for node in read_documents(&text, &report) {
-            let value = report.value(&node);
-            match value.peek("apiVersion") {
-                Some(version) if istio::is_istio(version) => {
-                    documents.extend(istio.read(value).unwrap_or_default());
-                }
-                _ => documents.extend(document(value)),
-            }
-        }
-        diagnostics.extend(report.into_diagnostics());
-    }
-    refuse_duplicate_names(&documents, &mut diagnostics);
-    if diagnostics.is_empty() {
+    let Parsed {
+        documents,
+        mistakes,
+        ..
+    } = parse_all(files);
+    if mistakes.is_empty() {
         Ok(documents)
     } else {
-        Err(Diagnostics::new(diagnostics))
+        Err(Diagnostics::new(mistakes))
     }
 }
 
-fn document(value: Value<'_>) -> Option<Document> {
-    if !is_ours(value) {
+/// What was found in some files.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The documents that are right. If there are mistakes, others are missing.
+    pub documents: Vec<Document>,
+    /// Every mistake.
+    pub mistakes: Vec<Diagnostic>,
+    /// Which documents were skipped, and why.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// [`parse`], for who wants to know what was skipped, and what is right beside the mistakes.
+#[must_use]
+pub fn parse_all(files: impl IntoIterator<Item = (String, String)>) -> Parsed {
+    let mut parsed = Parsed::default();
+    let istio = istio::Reader::default();
+    for (file, text) in files {
+        let (report, notes) = (Report::new(&file), Report::new(&file));
+        for node in read_documents(&text, &report) {
+            let (value, note) = (report.value(&node), notes.value(&node));
+            match value.peek("apiVersion") {
+                Some(version) if istio::is_istio(version) => {
+                    let converted = istio.read(value).unwrap_or_default();
+                    parsed.documents.extend(converted);
+                }
+                _ => parsed.documents.extend(document(value, note)),
+            }
+        }
+        parsed.mistakes.extend(report.into_diagnostics());
+        parsed.notes.extend(notes.into_diagnostics());
+    }
+    refuse_duplicate_names(&parsed.documents, &mut parsed.mistakes);
+    parsed
+}
+
+/// Reads a document; `note` is the same one, and what is said of it is no mistake.
+fn document(value: Value<'_>, note: Value<'_>) -> Option<Document> {
+    if !is_ours(value, note) {
         return None;
     }
     match value.peek("kind") {
@@ -72,6 +96,9 @@ fn document(value: Value<'_>) -> Option<Document> {
         Some("TransactionPolicy") => {
             transaction_policy::read(value).map(Document::TransactionPolicy)
         }
+        Some(crate::testing::KIND) => value.mistake(
+            "a PolicyTest is no policy: tests stand in files of their own that end in .test.yaml",
+        ),
         Some(kind) => {
             let help = match closest(kind, KINDS) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -84,7 +111,7 @@ fn document(value: Value<'_>) -> Option<Document> {
 }
 
 /// Whether the document is of this language; says so where it should be and is not.
-fn is_ours(value: Value<'_>) -> bool {
+fn is_ours(value: Value<'_>, note: Value<'_>) -> bool {
     if !value.is_mapping() {
         value.expected::<()>("a document with `apiVersion` and `kind`");
         return false;
@@ -97,7 +124,12 @@ fn is_ours(value: Value<'_>) -> bool {
             ));
             false
         }
-        Some(_) => false,
+        Some(group) => {
+            note.note(format!(
+                "skipped: a document of the API {group:?} is not of this language"
+            ));
+            false
+        }
         None => {
             value.note(format!(
                 "missing field `apiVersion`, expected {API_VERSION}"

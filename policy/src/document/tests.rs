@@ -472,3 +472,24 @@ mod hostile {
         }
     }
 }
+
+#[test]
+fn what_is_skipped_is_noted() {
+    let text = format!(
+        "{CORP}---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\n---\napiVersion: countersign.dev/v1\nkind: PolicyTest\n"
+    );
+    let parsed = parse_all([("p.yaml".to_owned(), text)]);
+    let told =
+        |list: &[crate::Diagnostic]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(parsed.documents.len(), 1);
+    assert_eq!(
+        told(&parsed.notes),
+        ["p.yaml:9:1: skipped: a document of the API \"v1\" is not of this language"]
+    );
+    assert_eq!(
+        told(&parsed.mistakes),
+        [
+            "p.yaml:13:1: a PolicyTest is no policy: tests stand in files of their own that end in .test.yaml"
+        ]
+    );
+}
