@@ -134,7 +134,8 @@ fn the_tutorial_runs_as_it_is_written() {
         .output()
         .unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    let mut printed = printed.split(&format!("{MARKER}\n"));
+    let end = format!("{MARKER}\n");
+    let mut printed = printed.split(&end);
     let mut wrong = String::new();
     for step in &steps {
         if let Step::Command {
