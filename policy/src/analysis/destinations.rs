@@ -17,16 +17,16 @@ const MOST: usize = 100_000;
 
 /// What a policy says of the workloads that it is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct About {
+pub(super) struct About {
     /// `None` is any.
-    namespace: Option<String>,
-    account: Option<String>,
-    labels: BTreeMap<String, String>,
+    pub(super) namespace: Option<String>,
+    pub(super) account: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl About {
     /// One for each service account.
-    fn of(namespace: &str, target: &Target) -> Vec<Self> {
+    pub(super) fn of(namespace: &str, target: &Target) -> Vec<Self> {
         let namespace = (namespace != system::NAMESPACE).then(|| namespace.to_owned());
         let one = |account: Option<String>| Self {
             namespace: namespace.clone(),
@@ -60,7 +60,7 @@ impl About {
             .is_none_or(|wanted| wanted == namespace)
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let any = "*".to_owned();
         let namespace = self.namespace.as_ref().unwrap_or(&any);
         let account = self.account.as_ref().unwrap_or(&any);

@@ -13,7 +13,6 @@ use super::universe::{
     ADDRESS, Condition, FAILS, FIRST_VALUE, FORWARDED_FOR, HOST, Header, METHOD, PATH, PEER, PORT,
     SNI, TRUE, Universe,
 };
-use crate::arrival::Arrival;
 use crate::document::{
     Action, GrpcMethod, IntentMatch, Operation, OperationFields, PeerMode, RequesterPattern,
     Source, SourceFields,
@@ -160,16 +159,16 @@ impl Universe {
                 self.diagrams.any(allow)?
             }
         };
-        deny.push(self.unwelcome(policy.arrival())?);
+        deny.push(self.refused(policy)?);
         let denied = self.diagrams.any(deny)?;
         self.diagrams.minus(allowed, denied)
     }
 
-    /// Callers without an identity on strict ports.
-    fn unwelcome(&mut self, arrival: &Arrival) -> Result<Set, TooLarge> {
+    /// The calls that are refused before rules are asked: of callers without an identity, on strict ports.
+    pub(super) fn refused(&mut self, policy: &WorkloadPolicy) -> Result<Set, TooLarge> {
         let mut strict = self.ports.dimension.none();
         for (value, port) in self.ports.dimension.examples.iter().enumerate() {
-            strict.set(value, arrival.peer_mode(*port) == PeerMode::Strict);
+            strict.set(value, policy.peer_mode(*port) == PeerMode::Strict);
         }
         let anonymous = self.diagrams.values(PEER, &self.anonymous())?;
         let strict = self.diagrams.values(PORT, &strict)?;
@@ -186,6 +185,16 @@ impl Universe {
 
     /// The calls that a rule matches.
     pub(super) fn rule(&mut self, rule: &CompiledRule) -> Result<Set, TooLarge> {
+        let structured = self.unconditioned(rule)?;
+        let condition = match Condition::of(rule) {
+            None => ALL,
+            Some(condition) => self.condition(&condition, rule.unknown())?,
+        };
+        self.diagrams.and(structured, condition)
+    }
+
+    /// The calls that a rule would match without its condition.
+    pub(super) fn unconditioned(&mut self, rule: &CompiledRule) -> Result<Set, TooLarge> {
         let from = self.callers(rule)?;
         let mut operations = Vec::with_capacity(rule.rule.to.len());
         for to in &rule.rule.to {
@@ -200,11 +209,7 @@ impl Universe {
             None => ALL,
             Some(wanted) => self.intent(wanted)?,
         };
-        let condition = match Condition::of(rule) {
-            None => ALL,
-            Some(condition) => self.condition(&condition, rule.unknown())?,
-        };
-        self.diagrams.all([from, to, subject, intent, condition])
+        self.diagrams.all([from, to, subject, intent])
     }
 
     fn condition(&mut self, condition: &Condition, in_doubt: bool) -> Result<Set, TooLarge> {

@@ -6,12 +6,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use countersign_identity::TrustDomain;
+use countersign_identity::{SpiffeId, TrustDomain};
 
-use super::diagram::{Diagrams, NONE, Region, Set, TooLarge, Value, Variable};
+use super::diagram::{ALL, Diagrams, NONE, Region, Set, TooLarge, Value, Variable};
 use super::dimensions::{
     Addresses, Hosts, Methods, Paths, Peers, Ports, Requesters, Vocabulary, addresses, hosts,
-    methods, paths, peers, ports, requesters,
+    id_matches, methods, paths, peers, ports, requesters,
 };
 use super::encode::{grpc_sequence, path_sequence, requester_sequence, source_sequences, text_of};
 use super::tokens::Tokens;
@@ -307,6 +307,33 @@ impl Universe {
         }
         let possible = diagrams.any(possible)?;
         diagrams.not(possible)
+    }
+
+    /// The class of a peer; `None` is one without an identity.
+    pub(super) fn peer(&self, peer: Option<&SpiffeId>) -> Option<Value> {
+        match peer {
+            None => self.peers.unknown,
+            Some(peer) => self.peers.place(|sequence| id_matches(sequence, peer)),
+        }
+    }
+
+    /// The calls that have no token that some rule wants.
+    pub(super) fn without_tokens(&mut self) -> Result<Set, TooLarge> {
+        let mut without = ALL;
+        for wanted in self.tokens.wanted.iter().rev() {
+            let none = self.diagrams.value(wanted.variable, 0)?;
+            without = self.diagrams.and(none, without)?;
+        }
+        Ok(without)
+    }
+
+    /// The calls that have no transaction token.
+    pub(super) fn without_intent(&mut self) -> Result<Set, TooLarge> {
+        let intents = self.intents.as_ref();
+        match intents.and_then(|intents| Some((intents.requester, intents.requesters.unknown?))) {
+            Some((variable, nobody)) => self.diagrams.value(variable, nobody),
+            None => Ok(ALL),
+        }
     }
 
     /// Whether something depends on the outcome of a condition.

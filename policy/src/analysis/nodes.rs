@@ -1,0 +1,245 @@
+//! Who is in the graph of who may call whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_identity::{SpiffeId, TrustDomain};
+use serde::Serialize;
+
+use super::destinations::About;
+use super::dimensions::fresh;
+use super::encode::source_sequences;
+use super::sequence::{Sequence, Wanted};
+use crate::Policy;
+use crate::call::Workload;
+use crate::document::{Document, PeerMode};
+use crate::pattern::Name;
+
+/// What a node stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A workload that has a name.
+    Workload,
+    /// All workloads that something is said of together, such as those with a label.
+    Group,
+    /// Peers of another trust domain.
+    Foreign,
+    /// Callers without an identity.
+    Anonymous,
+}
+
+/// Somebody who may be in the graph.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    /// As whom it calls; `None` is without an identity.
+    pub(super) peer: Option<SpiffeId>,
+    /// As whom it is called, if it can be.
+    pub(super) workload: Option<Workload>,
+}
+
+/// Everybody, by name.
+pub(super) fn candidates(
+    policies: &[&Policy],
+    directory: Option<&[Workload]>,
+    named: &[Workload],
+) -> Vec<Candidate> {
+    let Some(local) = policies.first().map(|policy| policy.trust_domain()) else {
+        return Vec::new();
+    };
+    let mut all = Candidates {
+        local,
+        by_name: BTreeMap::new(),
+    };
+    for workload in named {
+        all.add_workload(workload_name(workload), Kind::Workload, workload.clone());
+    }
+    match directory {
+        Some(workloads) => all.add_directory(workloads),
+        None => all.add_named(policies),
+    }
+    all.add_callers(policies);
+    all.by_name.into_values().collect()
+}
+
+fn workload_name(workload: &Workload) -> String {
+    format!("{}/{}", workload.namespace, workload.service_account)
+}
+
+struct Candidates<'a> {
+    local: &'a TrustDomain,
+    by_name: BTreeMap<String, Candidate>,
+}
+
+impl Candidates<'_> {
+    fn add_workload(&mut self, name: String, kind: Kind, workload: Workload) {
+        let Workload {
+            namespace,
+            service_account,
+            ..
+        } = &workload;
+        // What is no segment of an ID calls nobody as that; policies' own names are.
+        let Ok(peer) = SpiffeId::for_workload(self.local, namespace, service_account) else {
+            return;
+        };
+        self.by_name.entry(name.clone()).or_insert(Candidate {
+            name,
+            kind,
+            peer: Some(peer),
+            workload: Some(workload),
+        });
+    }
+
+    /// Workloads of one service account are told apart by the labels that differ.
+    fn add_directory(&mut self, workloads: &[Workload]) {
+        let mut by_account: BTreeMap<String, BTreeSet<&BTreeMap<String, String>>> = BTreeMap::new();
+        for workload in workloads {
+            let labels = by_account.entry(workload_name(workload)).or_default();
+            labels.insert(&workload.labels);
+        }
+        for workload in workloads {
+            let name = workload_name(workload);
+            let alike = by_account.get(&name);
+            let name = match alike {
+                Some(several) if several.len() > 1 => {
+                    let differs = |(label, value): &(&String, &String)| {
+                        several
+                            .iter()
+                            .any(|labels| labels.get(*label) != Some(value))
+                    };
+                    let labels = workload.labels.iter().filter(differs);
+                    let labels: Vec<String> = labels.map(|(l, v)| format!("{l}: {v}")).collect();
+                    format!("{name} {{{}}}", labels.join(", "))
+                }
+                _ => name,
+            };
+            self.add_workload(name, Kind::Workload, workload.clone());
+        }
+    }
+
+    /// What policies are about, whom their rules name, and all others.
+    fn add_named(&mut self, policies: &[&Policy]) {
+        let documents = || policies.iter().flat_map(|policy| policy.documents());
+        let about: BTreeSet<About> = documents()
+            .filter_map(|compiled| {
+                let namespace = compiled.document.metadata().namespace.as_str();
+                Some(About::of(namespace, compiled.document.target()?))
+            })
+            .flatten()
+            .collect();
+        let rules = documents().flat_map(|compiled| &compiled.rules);
+        let sources = rules.flat_map(|rule| &rule.rule.from);
+        let local = |source: &&crate::document::Source| source.is.trust_domain.is_none();
+        let callers: Vec<(&Name, Option<&Name>)> = sources
+            .filter(local)
+            .filter_map(|source| {
+                let workload = source.is.workload.as_ref();
+                let namespace = workload.and_then(|workload| workload.namespace());
+                let namespace = namespace.or(source.is.namespace.as_ref())?;
+                Some((
+                    namespace,
+                    workload.and_then(|workload| workload.service_account()),
+                ))
+            })
+            .collect();
+        let namespaces: BTreeSet<&str> = about
+            .iter()
+            .filter_map(|about| about.namespace.as_deref())
+            .chain(callers.iter().map(|(namespace, _)| namespace.as_str()))
+            .collect();
+        let accounts: BTreeSet<&str> = about
+            .iter()
+            .filter_map(|about| about.account.as_deref())
+            .chain(
+                callers
+                    .iter()
+                    .filter_map(|(_, account)| account.map(Name::as_str)),
+            )
+            .collect();
+        let (elsewhere, other) = (fresh("other", &namespaces), fresh("other", &accounts));
+        for about in about
+            .iter()
+            .filter(|about| about.account.is_some() || !about.labels.is_empty())
+        {
+            let kind = match (&about.namespace, &about.account, about.labels.is_empty()) {
+                (Some(_), Some(_), true) => Kind::Workload,
+                _ => Kind::Group,
+            };
+            let workload = Workload {
+                namespace: about.namespace.clone().unwrap_or_else(|| elsewhere.clone()),
+                service_account: about.account.clone().unwrap_or_else(|| other.clone()),
+                labels: about.labels.clone(),
+            };
+            self.add_workload(about.text(), kind, workload);
+        }
+        let workload = |namespace: &str, account: &str| Workload {
+            namespace: namespace.to_owned(),
+            service_account: account.to_owned(),
+            ..Workload::default()
+        };
+        for (namespace, account) in &callers {
+            if let Some(account) = account {
+                let workload = workload(namespace.as_str(), account.as_str());
+                self.add_workload(workload_name(&workload), Kind::Workload, workload);
+            }
+        }
+        for namespace in namespaces {
+            let workload = workload(namespace, &other);
+            self.add_workload(format!("others of {namespace}"), Kind::Group, workload);
+        }
+        let workload = workload(&elsewhere, &other);
+        self.add_workload("others".to_owned(), Kind::Group, workload);
+    }
+
+    /// Peers of other trust domains that rules name, and callers without an identity where there may be some.
+    fn add_callers(&mut self, policies: &[&Policy]) {
+        let documents = policies.iter().flat_map(|policy| policy.documents());
+        for compiled in documents {
+            if let Document::MeshMode(mode) = &compiled.document {
+                let permissive = |mode: &PeerMode| *mode == PeerMode::Permissive;
+                if mode.mode.iter().chain(mode.ports.values()).any(permissive) {
+                    let name = "anonymous callers".to_owned();
+                    self.by_name.entry(name.clone()).or_insert(Candidate {
+                        name,
+                        kind: Kind::Anonymous,
+                        peer: None,
+                        workload: None,
+                    });
+                }
+            }
+            for source in compiled.rules.iter().flat_map(|rule| &rule.rule.from) {
+                let domain = source.is.trust_domain.as_ref();
+                for (sequence, name) in source_sequences(self.local, &source.is, domain) {
+                    self.add_foreign(&sequence, name);
+                }
+            }
+        }
+    }
+
+    fn add_foreign(&mut self, sequence: &Sequence, name: String) {
+        const OTHER: &str = "other";
+        let mut segments = sequence.segments.iter().map(|wanted| match wanted {
+            Wanted::Is(name) => &**name,
+            Wanted::One => OTHER,
+        });
+        let domain = segments.next().unwrap_or(OTHER);
+        if domain == self.local.as_str() {
+            return;
+        }
+        let mut id = format!("spiffe://{domain}");
+        let below = sequence.rest.then_some(OTHER);
+        for segment in segments.chain(below) {
+            id.push('/');
+            id.push_str(segment);
+        }
+        if let Ok(peer) = id.parse() {
+            self.by_name.entry(name.clone()).or_insert(Candidate {
+                name,
+                kind: Kind::Foreign,
+                peer: Some(peer),
+                workload: None,
+            });
+        }
+    }
+}
