@@ -10,6 +10,7 @@ mod directory;
 mod explain;
 mod format;
 mod load;
+mod reach;
 mod revision;
 mod sources;
 mod test;
@@ -35,6 +36,8 @@ pub(crate) enum PolicyCommand {
     Explain(explain::ExplainArguments),
     /// Tell which calls become allowed and which denied by a change of policy
     Diff(diff::DiffArguments),
+    /// Tell who may call whom, and how far a compromised workload gets
+    Reach(reach::ReachArguments),
 }
 
 /// Runs a subcommand.
@@ -49,5 +52,6 @@ pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Bo
         PolicyCommand::Decide(arguments) => decide::run(arguments)?,
         PolicyCommand::Explain(arguments) => explain::run(arguments, output)?,
         PolicyCommand::Diff(arguments) => diff::run(arguments, output)?,
+        PolicyCommand::Reach(arguments) => reach::run(arguments, output)?,
     })
 }
