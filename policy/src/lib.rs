@@ -36,6 +36,8 @@ pub mod pattern;
 mod policy;
 mod readings;
 mod rule;
+#[cfg(feature = "tools")]
+pub mod schema;
 pub mod testing;
 mod workload_policy;
 pub mod yaml;

@@ -36,9 +36,10 @@ pub struct AccessPolicy {
 
 /// Whether a policy is enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "tools", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Mode {
-    /// It is.
+    /// It is enforced.
     Enforce,
     /// Its rules are matched and reported, and decide nothing.
     Observe,
@@ -46,6 +47,7 @@ pub enum Mode {
 
 /// What follows where no rule decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "tools", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum DefaultAction {
     /// The call is denied.
@@ -56,6 +58,7 @@ pub enum DefaultAction {
 
 /// What follows when a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "tools", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
     /// The call is allowed, unless a rule denies it.

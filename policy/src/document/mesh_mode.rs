@@ -30,6 +30,7 @@ pub struct MeshMode {
 
 /// Whether a caller has to prove an identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "tools", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum PeerMode {
     /// Calls without an X.509-SVID are taken, too; rules know them as `anonymous`.
@@ -42,6 +43,7 @@ pub enum PeerMode {
 /// What becomes of a request whose path has an encoded slash, a backslash or anything else that applications read
 /// in different ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "tools", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum AmbiguousPaths {
     /// It is judged by every reading: an allow rule has to match all of them, a deny rule one.

@@ -72,8 +72,10 @@ static SUBJECT: Shape = Shape(&[
     ("issuer", &FREE),
     ("audience", &FREE),
     ("claims", &FREE),
-    ("not", &SUBJECT),
+    ("not", &NOT_SUBJECT),
 ]);
+
+static NOT_SUBJECT: Shape = Shape(&[("claims", &FREE)]);
 
 static INTENT: Shape = Shape(&[("scope", &FREE), ("context", &FREE), ("requester", &FREE)]);
 
@@ -100,9 +102,16 @@ static TOKEN_ISSUER: Shape = Shape(&[
     ("from", &LOCATION),
     ("leeway", &FREE),
     ("forward", &FREE),
+    ("claimHeaders", &FREE),
+    ("payloadHeader", &FREE),
 ]);
 
-static LOCATION: Shape = Shape(&[("header", &FREE), ("prefix", &FREE)]);
+static LOCATION: Shape = Shape(&[
+    ("header", &FREE),
+    ("prefix", &FREE),
+    ("query", &FREE),
+    ("cookie", &FREE),
+]);
 
 static MESH_MODE: Shape = Shape(&[
     ("target", &TARGET),
@@ -147,4 +156,69 @@ pub(super) fn of_spec(kind: &str) -> &'static Shape {
         .iter()
         .find(|(name, _)| *name == kind)
         .map_or(&FREE, |(_, shape)| shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The fields of a schema, through references and the choices of one or several.
+    fn fields<'s>(
+        root: &'s Value,
+        schema: &'s Value,
+    ) -> Option<&'s serde_json::Map<String, Value>> {
+        if let Some(Value::Object(fields)) = schema.get("properties") {
+            return Some(fields);
+        }
+        if let Some(Value::String(reference)) = schema.get("$ref") {
+            return fields(root, root.pointer(&reference[1..]).unwrap());
+        }
+        let of_choices = ["allOf", "anyOf"]
+            .into_iter()
+            .filter_map(|name| schema.get(name)?.as_array());
+        let inner = of_choices.flatten().chain(schema.get("items"));
+        inner.into_iter().find_map(|inner| fields(root, inner))
+    }
+
+    fn compare(root: &Value, schema: &Value, shape: &Shape, at: &str) -> usize {
+        let Some(of_schema) = fields(root, schema) else {
+            assert!(
+                shape.0.is_empty(),
+                "{at}: an order of fields, and no fields"
+            );
+            return 0;
+        };
+        if at.ends_with(".jwks") {
+            return 0;
+        }
+        for (name, _) in shape.0 {
+            // `not` has no `not`.
+            assert!(
+                of_schema.contains_key(*name) || *name == "not",
+                "{at}.{name} is no field"
+            );
+        }
+        let inner = of_schema.iter().map(|(name, schema)| {
+            let shape = shape
+                .of_field(name)
+                .unwrap_or_else(|| panic!("{at}.{name} has no place"));
+            compare(root, schema, shape, &format!("{at}.{name}"))
+        });
+        1 + inner.sum::<usize>()
+    }
+
+    #[test]
+    fn every_field_of_the_schema_has_a_place() {
+        let root = crate::schema::json_schema();
+        for (kind, spec) in SPECS {
+            let document = &root["definitions"][kind];
+            let header = fields(&root, document).unwrap();
+            assert_eq!(header.len(), DOCUMENT.0.len());
+            compare(&root, &header["metadata"], &METADATA, kind);
+            assert!(compare(&root, &header["spec"], spec, kind) > 1);
+        }
+        assert_eq!(SPECS.len() + 1, root["oneOf"].as_array().unwrap().len());
+    }
 }
