@@ -12,10 +12,11 @@
 //! Strings are borrowed from the text where JSON's escapes allow it: streams of calls are read with it.
 
 mod headers;
+mod labels;
+mod text;
 mod time;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::headers::HeaderLines;
+pub use self::labels::Labels;
 use crate::document::TokenIssuer;
 use crate::{Call, Intent, Request, Subject, Workload};
 
@@ -37,15 +39,26 @@ use crate::{Call, Intent, Request, Subject, Workload};
 )]
 pub struct CallJson<'a> {
     /// Who calls: a SPIFFE ID, or `namespace/account` of the mesh's own trust domain.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub peer: Option<Cow<'a, str>>,
     /// The address that the peer's connection comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_ip: Option<IpAddr>,
     /// Who is called.
-    pub destination: Destination,
+    #[serde(borrow)]
+    pub destination: Destination<'a>,
     /// The server name that the client of an opaque TLS connection asks for.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub sni: Option<Cow<'a, str>>,
     /// The request; left out for an opaque connection.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -67,14 +80,16 @@ pub struct CallJson<'a> {
 /// The called workload and port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Destination {
+pub struct Destination<'a> {
     /// Its namespace.
-    pub namespace: String,
+    #[serde(borrow)]
+    pub namespace: Cow<'a, str>,
     /// Its service account.
-    pub workload: String,
+    #[serde(borrow)]
+    pub workload: Cow<'a, str>,
     /// Its labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(borrow, default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels<'a>,
     /// The called address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<IpAddr>,
@@ -174,15 +189,23 @@ fn believed(known: &[String]) -> String {
     }
 }
 
-impl Destination {
+impl Destination<'_> {
     /// The called workload.
     #[must_use]
     pub fn to_workload(&self) -> Workload {
         Workload {
-            namespace: self.namespace.clone(),
-            service_account: self.workload.clone(),
-            labels: self.labels.clone(),
+            namespace: self.namespace.clone().into_owned(),
+            service_account: self.workload.clone().into_owned(),
+            labels: self.labels.to_map(),
         }
+    }
+
+    /// Whether it is this workload.
+    #[must_use]
+    pub fn is(&self, workload: &Workload) -> bool {
+        self.namespace == workload.namespace
+            && self.workload == workload.service_account
+            && self.labels.are(&workload.labels)
     }
 }
 
@@ -296,7 +319,7 @@ fn identity(field: &'static str, given: &str, local: &TrustDomain) -> Result<Spi
 
 fn resolve_issuer(
     given: &str,
-    destination: &Destination,
+    destination: &Destination<'_>,
     issuers: &[Arc<TokenIssuer>],
 ) -> Result<String, CallError> {
     let is = |namespace: &str, name: &str| {
@@ -307,7 +330,7 @@ fn resolve_issuer(
     };
     let full = match given.split_once('/') {
         Some((namespace, name)) => is(namespace, name).then(|| given.to_owned()),
-        None => [destination.namespace.as_str(), system::NAMESPACE]
+        None => [destination.namespace.as_ref(), system::NAMESPACE]
             .into_iter()
             .find(|namespace| is(namespace, given))
             .map(|namespace| format!("{namespace}/{given}")),

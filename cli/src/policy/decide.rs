@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::Args;
 use countersign_identity::TrustDomain;
-use countersign_policy::call_json::{CallError, CallJson};
+use countersign_policy::call_json::{CallError, CallJson, Destination};
 use countersign_policy::{Decision, Policy, Workload, WorkloadPolicy};
 use serde::Serialize;
 
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &DecideArguments) -> Result<Answer, DecideError> {
         policy: &policy,
         trust_domain,
         kept: HashMap::new(),
+        last: None,
     };
     let unreadable = |source| DecideError::Read {
         path: arguments.calls.clone(),
@@ -91,6 +93,8 @@ struct BadLine {
 
 #[derive(Debug, thiserror::Error)]
 enum LineError {
+    #[error("this is no call: {0}")]
+    NoText(#[from] std::str::Utf8Error),
     #[error("this is no call: {0}")]
     NoCall(#[from] serde_json::Error),
     #[error(transparent)]
@@ -179,21 +183,36 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Line> {
 struct Judge<'a> {
     policy: &'a Policy,
     trust_domain: &'a TrustDomain,
-    kept: HashMap<Workload, WorkloadPolicy>,
+    kept: HashMap<Workload, Arc<WorkloadPolicy>>,
+    /// What was asked last: the next call is likely to the same workload.
+    last: Option<Arc<WorkloadPolicy>>,
 }
 
 impl Judge<'_> {
     fn decide(&mut self, line: &[u8]) -> Result<Decision, LineError> {
-        let call: CallJson<'_> = serde_json::from_slice(line)?;
-        let workload = call.destination.to_workload();
+        let text = std::str::from_utf8(line)?;
+        let call: CallJson<'_> = serde_json::from_str(text)?;
+        let policy = self.policy_for(&call.destination);
+        let now = SystemTime::now();
+        let call = call.resolve(self.trust_domain, policy.token_issuers(), now)?;
+        Ok(policy.decide(&call.as_call()))
+    }
+
+    fn policy_for(&mut self, destination: &Destination<'_>) -> Arc<WorkloadPolicy> {
+        if let Some(last) = &self.last
+            && destination.is(last.workload())
+        {
+            return Arc::clone(last);
+        }
+        let workload = destination.to_workload();
         if self.kept.len() >= KEPT_WORKLOADS && !self.kept.contains_key(&workload) {
             self.kept.clear();
         }
         let policy = self
             .kept
             .entry(workload)
-            .or_insert_with_key(|workload| self.policy.for_workload(workload));
-        let call = call.resolve(self.trust_domain, policy.token_issuers(), SystemTime::now())?;
-        Ok(policy.decide(&call.as_call()))
+            .or_insert_with_key(|workload| Arc::new(self.policy.for_workload(workload)));
+        self.last = Some(Arc::clone(policy));
+        Arc::clone(policy)
     }
 }

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::text::Text;
 use crate::Headers;
 
 /// The header lines of a request, in their order.
@@ -100,18 +101,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for HeaderLines<'a> {
     }
 }
 
-/// A string, borrowed if it can be.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        match from.deserialize_str(TextOrList { list: false })? {
-            OneOrMany::One(text) => Ok(Self(text)),
-            OneOrMany::Many(_) => Err(serde::de::Error::custom("expected a string")),
-        }
-    }
-}
-
 enum OneOrMany<'a> {
     One(Cow<'a, str>),
     Many(Vec<Cow<'a, str>>),
@@ -119,23 +108,17 @@ enum OneOrMany<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for OneOrMany<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(TextOrList { list: true })
+        from.deserialize_any(TextOrList)
     }
 }
 
-struct TextOrList {
-    list: bool,
-}
+struct TextOrList;
 
 impl<'de> Visitor<'de> for TextOrList {
     type Value = OneOrMany<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.list {
-            "a string or a list of strings"
-        } else {
-            "a string"
-        })
+        f.write_str("a string or a list of strings")
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {

@@ -155,6 +155,10 @@ fn mistakes_are_told() {
             "expected a time such as 2026-11-23T10:00:00Z, got \"yesterday\"",
         ),
         (
+            opaque_with("").replace("\"port\"", "\"labels\":{\"a\":\"1\",\"a\":\"2\"},\"port\""),
+            "the label \"a\" is given twice",
+        ),
+        (
             opaque_with(r#","source_ip":"10.0.0""#),
             "invalid IP address",
         ),
@@ -230,9 +234,9 @@ fn call() -> impl Strategy<Value = CallJson<'static>> {
     let destination = ("[a-z]{1,4}", "[a-z]{1,4}", labels, 1_u16..).prop_map(
         |(namespace, workload, labels, port)| Destination {
             ip: None,
-            namespace,
-            workload,
-            labels,
+            namespace: namespace.into(),
+            workload: workload.into(),
+            labels: labels.into(),
             port,
         },
     );
@@ -289,6 +293,13 @@ fn call() -> impl Strategy<Value = CallJson<'static>> {
 }
 
 proptest! {
+    #[test]
+    fn a_destination_is_the_workload_that_it_names(one in call(), other in call()) {
+        let workload = one.destination.to_workload();
+        prop_assert!(one.destination.is(&workload));
+        prop_assert_eq!(other.destination.is(&workload), other.destination.to_workload() == workload);
+    }
+
     #[test]
     fn what_is_written_is_read_again(call in call()) {
         let text = serde_json::to_string(&call).unwrap();

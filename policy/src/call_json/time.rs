@@ -1,10 +1,11 @@
 //! A time as JSON: RFC 3339.
 
-use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Deserializer, Serializer};
+use serde::{Deserializer, Serializer};
+
+use super::text::optional;
 
 pub(super) fn serialize<S: Serializer>(
     time: &Option<SystemTime>,
@@ -26,7 +27,7 @@ pub(super) fn serialize<S: Serializer>(
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<SystemTime>, D::Error> {
-    let Some(text) = Option::<Cow<'de, str>>::deserialize(from)? else {
+    let Some(text) = optional(from)? else {
         return Ok(None);
     };
     match DateTime::parse_from_rfc3339(&text) {

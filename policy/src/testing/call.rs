@@ -92,11 +92,7 @@ impl Reader {
         value.mapping(|fields| {
             let known = [
                 fields.optional("peer", text).is_some(),
-                fields
-                    .optional("source_ip", |v| {
-                        v.parsed::<IpAddr>("an IP address such as 10.0.0.7")
-                    })
-                    .is_some(),
+                fields.optional("source_ip", address).is_some(),
                 self.needed(fields, "destination", |v| self.destination(v)),
                 fields.optional("sni", text).is_some(),
                 fields.optional("request", |v| self.request(v)).is_some(),
@@ -137,6 +133,7 @@ impl Reader {
                         v.entries("strings", |_, v| v.string_or_empty())
                     })
                     .is_some(),
+                fields.optional("ip", address).is_some(),
                 self.needed(fields, "port", Value::port),
             ];
             object_if(known, value)
@@ -198,6 +195,10 @@ fn time(value: Value<'_>) -> Option<()> {
             "expected a time such as 2026-11-23T10:00:00Z, got {text:?}: {problem}"
         )),
     }
+}
+
+fn address(value: Value<'_>) -> Option<IpAddr> {
+    value.parsed("an IP address such as 10.0.0.7")
 }
 
 fn text(value: Value<'_>) -> Option<&str> {
