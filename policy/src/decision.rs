@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::ser::SerializeStruct as _;
 
-use crate::document::{Action, Document, Origin};
+use crate::document::{Action, Document, Origin, Text};
+use crate::near_miss::NearMiss;
 use crate::normal_path::AmbiguousPath;
 
 /// Allow or deny.
@@ -55,11 +56,11 @@ impl Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct RuleOrigin {
     /// Its policy, as `namespace/name`.
-    pub policy: String,
+    pub policy: Text,
     /// Its name.
-    pub rule: String,
+    pub rule: Text,
     /// The file, as the policy's reader named it.
-    pub file: String,
+    pub file: Text,
     /// 1-based line.
     pub line: usize,
 }
@@ -83,7 +84,7 @@ pub struct DocumentOrigin {
     /// Its name, as `namespace/name`.
     pub name: String,
     /// The file, as the policy's reader named it.
-    pub file: String,
+    pub file: Text,
     /// 1-based line.
     pub line: usize,
 }
@@ -169,16 +170,6 @@ pub enum Reason {
     },
 }
 
-/// A call that no rule allows, and the rule that came closest to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NearMiss {
-    /// The call: method and path, or port; and the caller.
-    pub call: String,
-    /// The allow rule that failed on the fewest parts, and the first of them. Looked for among a
-    /// bounded number of rules, the likeliest first.
-    pub closest: Option<(Arc<RuleOrigin>, String)>,
-}
-
 impl Reason {
     /// Every class.
     pub const CLASSES: [&'static str; 8] = [
@@ -225,13 +216,7 @@ impl fmt::Display for Reason {
                     "denied by {rule}, because its condition could not be evaluated: {error}"
                 )
             }
-            Self::NoRuleMatched(miss) => {
-                write!(f, "no rule allows {}", miss.call)?;
-                match &miss.closest {
-                    Some((rule, why)) => write!(f, "; closest is {rule}: {why}"),
-                    None => Ok(()),
-                }
-            }
+            Self::NoRuleMatched(miss) => miss.fmt(f),
             Self::AmbiguousPath(problem) => problem.fmt(f),
             Self::NoIdentity { port, mode } => {
                 write!(

@@ -20,9 +20,9 @@ impl Serialize for Decision {
         fields.serialize_field("line", &place.line)?;
         fields.serialize_field("observed", &self.observed)?;
         if let Reason::NoRuleMatched(miss) = &self.reason
-            && let Some((rule, why)) = &miss.closest
+            && let Some((rule, why)) = miss.closest().zip(miss.failure())
         {
-            fields.serialize_field("closest", &Closest { rule, why })?;
+            fields.serialize_field("closest", &Closest { rule, why: &why })?;
         } else {
             fields.skip_field("closest")?;
         }

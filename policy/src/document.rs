@@ -5,13 +5,16 @@
 //! document that it does not understand.
 
 mod access_policy;
+mod claims;
 mod egress_policy;
+mod excluded;
 mod mesh_mode;
 mod parse;
 mod read_access_policy;
 mod read_match;
 mod read_token_issuer;
 mod seconds;
+mod sharing;
 mod target;
 mod token_issuer;
 mod transaction_policy;
@@ -20,19 +23,23 @@ mod trust_domain;
 use serde::{Deserialize, Serialize};
 
 pub use access_policy::{
-    AccessPolicy, Action, Claims, Condition, DefaultAction, GrpcMethod, IntentMatch, Mode,
-    Operation, OperationFields, RequesterPattern, Rule, Source, SourceFields, SubjectMatch,
+    AccessPolicy, Action, Condition, DefaultAction, GrpcMethod, IntentMatch, Mode, Operation,
+    OperationFields, RequesterPattern, Rule, Source, SourceFields, SubjectMatch,
 };
+pub use claims::Claims;
 pub use egress_policy::{EgressPolicy, EgressRule, External};
+pub use excluded::Excluded;
 pub use mesh_mode::{AmbiguousPaths, MeshMode, PeerMode};
 pub use parse::{API_VERSION, Parsed, parse, parse_all};
 pub(crate) use parse::{origin, refuse_duplicate_names};
+pub(crate) use sharing::Sharing;
 pub use target::Target;
 pub use token_issuer::{KeySource, TokenIssuer, TokenLocation};
 pub use transaction_policy::{TransactionPolicy, TransactionRule};
 pub use trust_domain::{BundleEndpoint, EndpointProfile, TrustDomainDocument};
 
 use crate::pattern::Name;
+pub use crate::text::Text;
 
 /// One document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +134,7 @@ impl std::fmt::Display for Metadata {
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The file, as [`parse`] was given it.
-    pub file: String,
+    pub file: Text,
     /// 1-based line.
     pub line: usize,
     /// 1-based column, counted in characters.
@@ -139,7 +146,7 @@ impl Origin {
     #[must_use]
     pub fn diagnostic(&self, message: impl Into<String>) -> crate::Diagnostic {
         crate::Diagnostic {
-            file: self.file.clone(),
+            file: self.file.as_str().to_owned(),
             line: self.line,
             column: self.column,
             message: message.into(),

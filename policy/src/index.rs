@@ -1,68 +1,157 @@
-//! Which rules may match a call: found by who calls, port and path, so that a decision does not cost
+//! Which rules may match a call: found by who calls, port, host, path and method, so that a decision does not cost
 //! what all rules cost.
 //!
-//! A rule stands under every (caller, port, path) that it accepts. The index may name a rule that
-//! does not match (it is asked in full afterwards), but never leaves out one that does.
+//! A rule stands in a tree under everything that it accepts:
+//!
+//! ```text
+//! caller and port ─▶ host ─▶ segment ─▶ segment ─▶ … ─▶ end of the path and method
+//!        │                      └─▶ rules for whatever follows
+//!        └─▶ all rules of this caller and port, for calls of which facts are unknown
+//! ```
+//!
+//! The tree may name a rule that does not match (it is asked in full afterwards), but never leaves out one that
+//! does.
 
-use std::collections::HashMap as StdHashMap;
+mod facts;
+mod tree;
 
-use countersign_identity::{SpiffeId, TrustDomain};
+use std::ops::ControlFlow;
 
-use crate::document::{Action, Operation, Source};
-use crate::pattern::{PathPattern, PathSegment, TrustDomainPattern};
-use crate::rule::CompiledRule;
+use countersign_identity::TrustDomain;
 
-/// Keys come from the policy alone, never from a caller: so the hash may be a quick one.
-type HashMap<K, V> = StdHashMap<K, V, foldhash::fast::RandomState>;
+use crate::document::{Action, Operation, OperationFields, Source};
+use crate::pattern::{HostPattern, PathSegment, TrustDomainPattern};
+use crate::rule::{CompiledRule, Judged};
+use facts::{Caller, Facts, MAX_LEVELS, Segments, Symbols};
+use tree::{Builder, ROOT, State, Symbol, Tree};
 
 /// The number of a rule: its place in the order of the documents.
 pub(crate) type RuleNumber = u32;
 
+/// A rule with so many ways in is found by fewer facts: by all would cost more memory than it saves time.
+const MOST_WAYS: usize = 1024;
+/// How many rules are kept to compare a call with that none allows: of a caller, of a caller and port, of a path.
+const SAMPLED: u8 = 8;
+
+/// The symbols that are not hashes of facts.
+mod special {
+    use super::Symbol;
+
+    /// To all rules of a caller and port.
+    pub(super) const ALL: Symbol = 1;
+    /// To some of them.
+    pub(super) const SAMPLE: Symbol = 2;
+    /// To the segment that may be any.
+    pub(super) const ONE: Symbol = 3;
+    /// To what ends with the path, with any method.
+    pub(super) const END: Symbol = 4;
+    /// Turns a method's symbol into that of the method at the path's end.
+    pub(super) const AT_END: Symbol = 0x9e37_79b9_7f4a_7c15;
+    /// Behind 16 bits of a port.
+    pub(super) const ANY_PORT: Symbol = 1 << 16;
+    /// For some rules of a caller, whatever the port.
+    pub(super) const SOME_PORT: Symbol = 1 << 17;
+}
+
+/// What a rule does, as far as it is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// It allows: a call that none allows is told the closest.
+    Allow,
+    /// It denies, or is only reported: where a fact is unknown, it matches.
+    Other,
+}
+
+/// The rules of one workload, by what they do.
+#[derive(Debug)]
+pub(crate) struct Indexes {
+    symbols: Symbols,
+    pub(crate) deny: Index,
+    pub(crate) allow: Index,
+    /// Rules that decide nothing.
+    pub(crate) observed: Index,
+}
+
+/// Rules of one use.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    /// By the whole SPIFFE ID.
-    exact: HashMap<Box<str>, Ports>,
-    /// By an ID that the caller's ID is below of, or is.
-    below: HashMap<Box<str>, Ports>,
-    /// How many slashes the longest key of `below` has: longer prefixes need no look.
-    deepest: usize,
-    any: Ports,
+    tree: Tree,
     rules: usize,
 }
 
-#[derive(Debug, Default)]
-struct Ports {
-    by_port: HashMap<u16, Paths>,
-    any: Paths,
+/// What the index needs to know of a call, for one reading of its path.
+pub(crate) struct Sought<'a> {
+    symbols: &'a Symbols,
+    facts: Facts,
+    /// `None` is unknown.
+    path: Option<Segments>,
+    /// Whether a fact of HTTP is unknown.
+    unknown: bool,
 }
 
-/// The rules of one caller and port.
-#[derive(Debug, Default)]
-struct Paths {
-    /// Without a condition on the path.
-    unbound: Vec<RuleNumber>,
-    /// A tree of segments; the first is the root. Empty if no rule has a path.
-    nodes: Vec<Node>,
-    /// All rules in the tree.
-    bound: Vec<RuleNumber>,
+impl Indexes {
+    /// Of a workload's rules, in their order.
+    pub(crate) fn new<'r>(
+        local: &TrustDomain,
+        rules: impl Iterator<Item = &'r CompiledRule>,
+    ) -> Self {
+        let mut symbols = Symbols::default();
+        let mut builders = [(); 3].map(|()| (Builder::new(symbols.hashes()), 0_usize));
+        for (rule, number) in rules.zip(0..) {
+            let [deny, allow, observed] = &mut builders;
+            let ((builder, count), of) = match rule.rule.action {
+                _ if rule.observe => (observed, Use::Other),
+                Action::Audit => (observed, Use::Other),
+                Action::Deny => (deny, Use::Other),
+                Action::Allow => (allow, Use::Allow),
+            };
+            *count = count.saturating_add(1);
+            let mut insertion = Insertion {
+                number,
+                of,
+                symbols: &mut symbols,
+                builder,
+            };
+            insertion.insert(rule, local);
+        }
+        let [deny, allow, observed] = builders.map(|(builder, rules)| Index {
+            tree: builder.finish(),
+            rules,
+        });
+        Self {
+            symbols,
+            deny,
+            allow,
+            observed,
+        }
+    }
+
+    /// What to look for; a path is set by [`Sought::read`].
+    pub(crate) fn sought(&self, judged: &Judged<'_>) -> Sought<'_> {
+        let facts = self.symbols.facts(judged);
+        Sought {
+            symbols: &self.symbols,
+            facts,
+            path: None,
+            unknown: judged.host.is_none(),
+        }
+    }
 }
 
-#[derive(Debug, Default)]
-struct Node {
-    literal: HashMap<Box<str>, usize>,
-    /// `*` and `{name}`.
-    one: Option<usize>,
-    /// Patterns that end here.
-    end: Vec<RuleNumber>,
-    /// Patterns that go on with `**`.
-    rest: Vec<RuleNumber>,
+impl Sought<'_> {
+    /// Looks for one reading of the path; `None` is unknown.
+    pub(crate) fn read(&mut self, path: Option<&str>) {
+        self.path = path.and_then(|path| self.symbols.segments(path));
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.unknown || self.path.is_none()
+    }
 }
 
-/// Under which callers a rule stands.
-enum Caller {
-    Exact(String),
-    Below(String),
-    Any,
+/// Where under a caller rules of a port stand.
+fn at_port(caller: Symbol, port: Symbol) -> Symbol {
+    caller.wrapping_add(port.wrapping_add(1).wrapping_mul(special::AT_END))
 }
 
 impl Index {
@@ -70,96 +159,323 @@ impl Index {
         self.rules == 0
     }
 
-    pub(crate) fn insert(&mut self, number: RuleNumber, rule: &CompiledRule) {
-        self.rules = self.rules.saturating_add(1);
-        for caller in callers(rule) {
-            let ports = match caller {
-                Caller::Exact(id) => self.exact.entry(id.into()).or_default(),
-                Caller::Below(id) => {
-                    self.deepest = self.deepest.max(id.matches('/').count());
-                    self.below.entry(id.into()).or_default()
-                }
-                Caller::Any => &mut self.any,
-            };
-            if rule.rule.to.is_empty() {
-                push(&mut ports.any.unbound, number);
-            }
-            for to in &rule.rule.to {
-                ports.insert(number, to);
-            }
-        }
-    }
-
-    /// Shows every rule that may match, some perhaps twice. `path` is one reading of the path;
-    /// where it is unknown, rules about paths are shown if `unknown`.
+    /// Shows every rule that may match, some perhaps twice. They are shown in several lists, each in ascending order;
+    /// `visit` breaks to see no more of a list.
     pub(crate) fn candidates(
         &self,
-        peer: Option<&SpiffeId>,
-        port: u16,
-        path: Option<&str>,
-        unknown: bool,
-        visit: &mut impl FnMut(RuleNumber),
+        sought: &Sought<'_>,
+        of: Use,
+        visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
     ) {
-        for ports in self.callers(peer) {
-            for paths in ports.by_port.get(&port).into_iter().chain([&ports.any]) {
-                paths.candidates(path, unknown, visit);
+        let all = of == Use::Other && sought.is_unknown();
+        for state in self.callers_and_ports(&sought.facts) {
+            if all {
+                self.show(self.tree.step(state, special::ALL), visit);
+            } else {
+                self.each_host(state, sought, &mut |state| {
+                    self.walk(state, sought, 0, visit);
+                });
             }
         }
     }
 
-    /// Rules about this caller, whatever they say of port and path; `visit` says whether to go on.
-    pub(crate) fn about_caller(
+    /// Some rules that might have been meant: for the path and other methods, then for the caller and port, then for
+    /// the caller. `visit` breaks to see no more.
+    pub(crate) fn near(
         &self,
-        peer: Option<&SpiffeId>,
-        port: u16,
-        visit: &mut impl FnMut(RuleNumber) -> bool,
+        sought: &Sought<'_>,
+        visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for state in self.callers_and_ports(&sought.facts) {
+            let mut shown = ControlFlow::Continue(());
+            self.each_host(state, sought, &mut |state| {
+                if shown.is_continue() {
+                    shown = self.walk_to_sample(state, sought, 0, visit);
+                }
+            });
+            shown?;
+        }
+        for state in self.callers_and_ports(&sought.facts) {
+            self.show_some(self.tree.step(state, special::SAMPLE), visit)?;
+        }
+        for caller in &sought.facts.callers {
+            let state = self.tree.step(ROOT, at_port(*caller, special::SOME_PORT));
+            self.show_some(state, visit)?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn callers_and_ports(&self, facts: &Facts) -> impl Iterator<Item = State> {
+        let ports = [Symbol::from(facts.port), special::ANY_PORT];
+        facts.callers.iter().flat_map(move |caller| {
+            ports
+                .into_iter()
+                .filter_map(move |port| self.tree.step(ROOT, at_port(*caller, port)))
+        })
+    }
+
+    fn each_host(&self, from: State, sought: &Sought<'_>, visit: &mut impl FnMut(State)) {
+        for host in &sought.facts.hosts {
+            if let Some(state) = self.tree.step(from, *host) {
+                visit(state);
+            }
+        }
+    }
+
+    fn show(&self, state: Option<State>, visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>) {
+        // A list that is left early is no reason to leave the others out.
+        let _ = self.show_some(state, visit);
+    }
+
+    fn show_some(
+        &self,
+        state: Option<State>,
+        visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let rules = state.map_or(&[][..], |state| self.tree.rules(state));
+        rules.iter().try_for_each(|number| visit(*number))
+    }
+
+    /// Follows all branches that the path may take, from the segment at `at` on.
+    fn walk(
+        &self,
+        state: State,
+        sought: &Sought<'_>,
+        at: usize,
+        visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
     ) {
-        for ports in self.callers(peer) {
-            let this = ports.by_port.get(&port).into_iter().chain([&ports.any]);
-            let others = ports.by_port.iter().filter(|(other, _)| **other != port);
-            for paths in this.chain(others.map(|(_, paths)| paths)) {
-                for number in paths.unbound.iter().chain(&paths.bound) {
-                    if !visit(*number) {
-                        return;
-                    }
+        self.show(Some(state), visit);
+        let method = sought.facts.method;
+        if sought.symbols.methods_on_the_way
+            && let Some(method) = method
+        {
+            self.show(self.tree.step(state, method), visit);
+        }
+        let Some(path) = &sought.path else {
+            return;
+        };
+        if let Some(segment) = path.symbols.get(at) {
+            for symbol in [*segment, special::ONE] {
+                if let Some(next) = self.tree.step(state, symbol) {
+                    self.walk(next, sought, at.saturating_add(1), visit);
                 }
             }
+        } else if path.all {
+            self.show(self.tree.step(state, special::END), visit);
+            if let Some(method) = method {
+                self.show(self.tree.step(state, method ^ special::AT_END), visit);
+            }
         }
     }
 
-    /// What stands under this caller, most specific first.
-    fn callers(&self, peer: Option<&SpiffeId>) -> impl Iterator<Item = &Ports> {
-        let id = peer.map(SpiffeId::as_str);
-        let exact = id.and_then(|id| self.exact.get(id));
-        let below = id
-            .filter(|_| !self.below.is_empty())
-            .into_iter()
-            .flat_map(move |id| {
-                let slashes = id
-                    .match_indices('/')
-                    .map(|(at, _)| at)
-                    .skip(2)
-                    .take(self.deepest);
-                let prefixes = slashes.filter_map(|at| id.get(..at)).chain([id]);
-                prefixes.filter_map(|prefix| self.below.get(prefix))
-            });
-        exact.into_iter().chain(below).chain([&self.any])
+    fn walk_to_sample(
+        &self,
+        state: State,
+        sought: &Sought<'_>,
+        at: usize,
+        visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.show_some(self.tree.step(state, special::SAMPLE), visit)?;
+        let segments = sought.path.as_ref().map(|path| path.symbols.as_slice());
+        let Some(segment) = segments.and_then(|segments| segments.get(at)) else {
+            return ControlFlow::Continue(());
+        };
+        for symbol in [*segment, special::ONE] {
+            if let Some(next) = self.tree.step(state, symbol) {
+                self.walk_to_sample(next, sought, at.saturating_add(1), visit)?;
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 
-fn callers(rule: &CompiledRule) -> Vec<Caller> {
+/// A rule that is put into a tree.
+struct Insertion<'a> {
+    number: RuleNumber,
+    of: Use,
+    symbols: &'a mut Symbols,
+    builder: &'a mut Builder,
+}
+
+/// By which facts an operation's rule is found.
+#[derive(Clone, Copy)]
+struct By {
+    ports: bool,
+    hosts: bool,
+    paths: bool,
+    methods: bool,
+}
+
+impl Insertion<'_> {
+    fn insert(&mut self, rule: &CompiledRule, local: &TrustDomain) {
+        let callers: Vec<Symbol> = callers(rule, local)
+            .iter()
+            .map(|caller| self.symbols.add_caller(caller))
+            .collect();
+        let anything = OperationFields::default();
+        for caller in callers {
+            if rule.rule.to.is_empty() {
+                self.insert_operation(caller, &anything, rule.rule.from.len());
+            }
+            for Operation { is, not: _ } in &rule.rule.to {
+                self.insert_operation(caller, is, rule.rule.from.len());
+            }
+            if self.of == Use::Allow {
+                let sample = self.builder.step(ROOT, at_port(caller, special::SOME_PORT));
+                self.builder.put_some(sample, self.number, SAMPLED);
+            }
+        }
+    }
+
+    /// `callers`: of how many callers the rule is.
+    fn insert_operation(&mut self, caller: Symbol, fields: &OperationFields, callers: usize) {
+        let by = by_what(fields, callers);
+        let ports: Vec<Symbol> = match fields.ports.as_slice() {
+            ports @ [_, ..] if by.ports => ports.iter().copied().map(Symbol::from).collect(),
+            _ => vec![special::ANY_PORT],
+        };
+        for port in ports {
+            let state = self.builder.step(ROOT, at_port(caller, port));
+            let list = match self.of {
+                Use::Allow => special::SAMPLE,
+                Use::Other => special::ALL,
+            };
+            let list = self.builder.step(state, list);
+            match self.of {
+                Use::Allow => self.builder.put_some(list, self.number, SAMPLED),
+                Use::Other => self.builder.put(list, self.number),
+            }
+            let hosts: Vec<Option<&HostPattern>> = match fields.hosts.as_slice() {
+                hosts @ [_, ..] if by.hosts => hosts.iter().map(Some).collect(),
+                _ => vec![None],
+            };
+            for host in hosts {
+                let host = self.symbols.add_host(host);
+                let state = self.builder.step(state, host);
+                self.insert_paths(state, fields, by);
+            }
+        }
+    }
+
+    fn insert_paths(&mut self, state: State, fields: &OperationFields, by: By) {
+        if by.paths && !fields.paths.is_empty() {
+            for path in &fields.paths {
+                self.insert_path(state, path.segments(), path.has_rest(), fields, by);
+            }
+        } else if by.paths && !fields.grpc.is_empty() {
+            for grpc in &fields.grpc {
+                let service = PathSegment::Literal(grpc.service.as_str());
+                let method = match &grpc.method {
+                    Some(method) => PathSegment::Literal(method.as_str()),
+                    None => PathSegment::One,
+                };
+                self.insert_path(state, [service, method], false, fields, by);
+            }
+        } else {
+            self.insert_methods(state, false, fields, by);
+        }
+    }
+
+    fn insert_path<'p>(
+        &mut self,
+        from: State,
+        segments: impl IntoIterator<Item = PathSegment<'p>>,
+        rest: bool,
+        fields: &OperationFields,
+        by: By,
+    ) {
+        let mut state = from;
+        let mut segments = segments.into_iter();
+        for segment in segments.by_ref().take(MAX_LEVELS) {
+            let symbol = match segment {
+                PathSegment::Literal(literal) => self.symbols.segment(literal),
+                PathSegment::One | PathSegment::Named(_) => special::ONE,
+            };
+            state = self.builder.step(state, symbol);
+        }
+        let ends = !rest && segments.next().is_none();
+        self.insert_methods(state, ends, fields, by);
+    }
+
+    /// `ends`: whether nothing follows in the path.
+    fn insert_methods(&mut self, state: State, ends: bool, fields: &OperationFields, by: By) {
+        if !by.methods || fields.methods.is_empty() {
+            let state = match ends {
+                true => self.builder.step(state, special::END),
+                false => state,
+            };
+            self.builder.put(state, self.number);
+            return;
+        }
+        for method in &fields.methods {
+            let method = self.symbols.method(method);
+            self.symbols.methods_on_the_way |= !ends;
+            let symbol = if ends {
+                method ^ special::AT_END
+            } else {
+                method
+            };
+            let state = self.builder.step(state, symbol);
+            self.builder.put(state, self.number);
+        }
+        if self.of == Use::Allow {
+            let sample = self.builder.step(state, special::SAMPLE);
+            self.builder.put_some(sample, self.number, SAMPLED);
+        }
+    }
+}
+
+/// As many facts as there is space for.
+fn by_what(fields: &OperationFields, callers: usize) -> By {
+    let ways = |by: By| {
+        let of = |used: bool, count: usize| if used { count.max(1) } else { 1 };
+        let paths = match fields.paths.len() {
+            0 => fields.grpc.len(),
+            paths => paths,
+        };
+        [
+            of(true, callers),
+            of(by.ports, fields.ports.len()),
+            of(by.hosts, fields.hosts.len()),
+            of(by.paths, paths),
+            of(by.methods, fields.methods.len()),
+        ]
+        .into_iter()
+        .fold(1, usize::saturating_mul)
+    };
+    let mut by = By {
+        ports: true,
+        hosts: true,
+        paths: true,
+        methods: true,
+    };
+    let drops: [fn(&mut By); 4] = [
+        |by| by.methods = false,
+        |by| by.ports = false,
+        |by| by.hosts = false,
+        |by| by.paths = false,
+    ];
+    for drop in drops {
+        if ways(by) <= MOST_WAYS {
+            break;
+        }
+        drop(&mut by);
+    }
+    by
+}
+
+fn callers(rule: &CompiledRule, local: &TrustDomain) -> Vec<Caller> {
     let allows = rule.rule.action == Action::Allow;
     if rule.rule.from.is_empty() {
         return vec![if allows {
-            below_domain(&rule.local)
+            below_domain(local)
         } else {
             Caller::Any
         }];
     }
-    rule.rule
-        .from
-        .iter()
-        .map(|source| caller(source, &rule.local, allows))
+    let sources = rule.rule.from.iter();
+    sources
+        .map(|source| caller(source, local, allows))
         .collect()
 }
 
@@ -181,117 +497,23 @@ fn caller(source: &Source, local: &TrustDomain, allows: bool) -> Caller {
         };
     }
     let domain = match &fields.trust_domain {
-        None => local,
-        Some(TrustDomainPattern::Is(domain)) => domain,
-        Some(TrustDomainPattern::Any) => return Caller::Any,
+        None => Some(local),
+        Some(TrustDomainPattern::Is(domain)) => Some(domain),
+        Some(TrustDomainPattern::Any) => None,
     };
     let (namespace, account) = match &fields.workload {
         Some(workload) => (workload.namespace(), workload.service_account()),
         None => (None, None),
     };
-    match (namespace.or(fields.namespace.as_ref()), account) {
-        (Some(ns), Some(sa)) => Caller::Exact(format!("spiffe://{domain}/ns/{ns}/sa/{sa}")),
-        (Some(ns), None) => Caller::Below(format!("spiffe://{domain}/ns/{ns}")),
-        (None, _) if allows || fields.trust_domain.is_some() || fields.workload.is_some() => {
-            below_domain(domain)
+    let named = allows || fields.trust_domain.is_some() || fields.workload.is_some();
+    match (domain, namespace.or(fields.namespace.as_ref()), account) {
+        (Some(domain), Some(ns), Some(sa)) => {
+            Caller::Exact(format!("spiffe://{domain}/ns/{ns}/sa/{sa}"))
         }
-        (None, _) => Caller::Any,
-    }
-}
-
-impl Ports {
-    fn insert(&mut self, number: RuleNumber, to: &Operation) {
-        if to.is.ports.is_empty() {
-            self.any.insert(number, to);
-        }
-        for port in &to.is.ports {
-            self.by_port.entry(*port).or_default().insert(number, to);
-        }
-    }
-}
-
-impl Paths {
-    fn insert(&mut self, number: RuleNumber, to: &Operation) {
-        if to.is.paths.is_empty() {
-            push(&mut self.unbound, number);
-            return;
-        }
-        push(&mut self.bound, number);
-        for path in &to.is.paths {
-            self.insert_path(number, path);
-        }
-    }
-
-    fn insert_path(&mut self, number: RuleNumber, path: &PathPattern) {
-        let mut at = 0;
-        if self.nodes.is_empty() {
-            self.nodes.push(Node::default());
-        }
-        for segment in path.segments() {
-            let new = self.nodes.len();
-            let Some(node) = self.nodes.get_mut(at) else {
-                return;
-            };
-            at = match segment {
-                PathSegment::Literal(literal) => {
-                    *node.literal.entry(literal.clone()).or_insert(new)
-                }
-                PathSegment::One | PathSegment::Named(_) => *node.one.get_or_insert(new),
-            };
-            if at == new {
-                self.nodes.push(Node::default());
-            }
-        }
-        if let Some(node) = self.nodes.get_mut(at) {
-            let list = if path.has_rest() {
-                &mut node.rest
-            } else {
-                &mut node.end
-            };
-            push(list, number);
-        }
-    }
-
-    fn candidates(&self, path: Option<&str>, unknown: bool, visit: &mut impl FnMut(RuleNumber)) {
-        self.unbound.iter().copied().for_each(&mut *visit);
-        match path {
-            Some(path) => {
-                if let Some(segments) = path.strip_prefix('/') {
-                    self.walk(0, Some(segments), visit);
-                }
-            }
-            None if unknown => self.bound.iter().copied().for_each(visit),
-            None => {}
-        }
-    }
-
-    /// Follows all branches that the path may take; `segments` is what is left of it. As deep as
-    /// the longest pattern.
-    fn walk(&self, at: usize, segments: Option<&str>, visit: &mut impl FnMut(RuleNumber)) {
-        let Some(node) = self.nodes.get(at) else {
-            return;
-        };
-        node.rest.iter().copied().for_each(&mut *visit);
-        let Some(segments) = segments else {
-            node.end.iter().copied().for_each(visit);
-            return;
-        };
-        let (segment, left) = match segments.split_once('/') {
-            Some((segment, left)) => (segment, Some(left)),
-            None => (segments, None),
-        };
-        if let Some(next) = node.literal.get(segment) {
-            self.walk(*next, left, visit);
-        }
-        if let Some(next) = node.one {
-            self.walk(next, left, visit);
-        }
-    }
-}
-
-/// A rule's entries come one after the other, so that looking at the last is enough to have each once.
-fn push(list: &mut Vec<RuleNumber>, number: RuleNumber) {
-    if list.last() != Some(&number) {
-        list.push(number);
+        (Some(domain), Some(ns), None) => Caller::Below(format!("spiffe://{domain}/ns/{ns}")),
+        (None, Some(ns), Some(sa)) => Caller::ExactPath(format!("/ns/{ns}/sa/{sa}")),
+        (None, Some(ns), None) => Caller::BelowPath(format!("/ns/{ns}")),
+        (Some(domain), None, _) if named => below_domain(domain),
+        (_, None, _) => Caller::Any,
     }
 }

@@ -39,14 +39,16 @@ mod rule;
 #[cfg(feature = "tools")]
 pub mod schema;
 pub mod testing;
+mod text;
 mod workload_policy;
 pub mod yaml;
 
 pub use call::{Call, Headers, Intent, Request, Subject, Workload};
 pub use condition::MAX_EXPRESSION_BYTES;
-pub use decision::{Decision, DocumentOrigin, NearMiss, Observed, Reason, RuleOrigin, Verdict};
+pub use decision::{Decision, DocumentOrigin, Observed, Reason, RuleOrigin, Verdict};
 pub use document::{Document, TokenIssuer};
 pub use explain::{Alternative, Explanation, FieldAnswer, Part, RuleExplanation};
+pub use near_miss::NearMiss;
 pub use normal_path::AmbiguousPath;
 pub use policy::Policy;
 pub use workload_policy::WorkloadPolicy;

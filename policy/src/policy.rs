@@ -11,8 +11,8 @@ use crate::condition::Expression;
 use crate::decision::{Decision, DocumentOrigin, RuleOrigin};
 use crate::document::parse_all;
 use crate::document::{
-    AccessPolicy, Condition, Document, Metadata, Mode, Operation, Rule, SubjectMatch, TokenIssuer,
-    TransactionPolicy,
+    AccessPolicy, Condition, Document, Metadata, Mode, Operation, Rule, Sharing, SubjectMatch,
+    Text, TokenIssuer, TransactionPolicy,
 };
 use crate::files::PolicyFiles;
 use crate::pattern::{Name, PathPattern};
@@ -24,7 +24,6 @@ use crate::{Diagnostic, Diagnostics};
 #[derive(Debug)]
 pub struct Policy {
     revision: Arc<str>,
-    #[cfg_attr(not(feature = "tools"), expect(dead_code, reason = "only tools ask"))]
     trust_domain: TrustDomain,
     documents: Vec<CompiledDocument>,
 }
@@ -90,9 +89,15 @@ impl Policy {
     pub(crate) fn compile_all(
         revision: &str,
         trust_domain: &TrustDomain,
-        documents: Vec<Document>,
+        mut documents: Vec<Document>,
         complete: bool,
     ) -> (Self, Vec<Diagnostic>) {
+        // They may have come from elsewhere than from files.
+        let mut sharing = Sharing::default();
+        documents
+            .iter_mut()
+            .for_each(|document| sharing.share(document));
+        drop(sharing);
         let issuers = issuers(&documents);
         let mut compiler = Compiler {
             trust_domain,
@@ -159,6 +164,7 @@ impl Policy {
         WorkloadPolicy::new(WorkloadRules {
             revision: Arc::clone(&self.revision),
             workload: workload.clone(),
+            local: self.trust_domain.clone(),
             rules,
             issuers,
             arrival: Arrival::new(&modes),
@@ -237,11 +243,14 @@ impl Compiler<'_> {
     /// Wrong rules are left out, and noted.
     fn document(&mut self, document: &Document) -> Vec<Arc<CompiledRule>> {
         match document {
-            Document::AccessPolicy(policy) => policy
-                .rules
-                .iter()
-                .filter_map(|rule| self.rule(policy, rule).map(Arc::new))
-                .collect(),
+            Document::AccessPolicy(policy) => {
+                let name = Text::from(policy.metadata.to_string());
+                let mut compiled = Vec::with_capacity(policy.rules.len());
+                for rule in &policy.rules {
+                    compiled.extend(self.rule(policy, &name, rule).map(Arc::new));
+                }
+                compiled
+            }
             Document::TransactionPolicy(policy) => {
                 self.transactions(policy);
                 Vec::new()
@@ -263,16 +272,21 @@ impl Compiler<'_> {
         }
     }
 
-    fn rule(&mut self, policy: &AccessPolicy, rule: &Arc<Rule>) -> Option<CompiledRule> {
-        let issuer = self.issuer(&policy.metadata, rule.subject.as_ref());
+    fn rule(
+        &mut self,
+        policy: &AccessPolicy,
+        name: &Text,
+        rule: &Arc<Rule>,
+    ) -> Option<CompiledRule> {
+        let issuer = self.issuer(&policy.metadata, rule.subject.as_deref());
         let condition = match &rule.when {
             Some(condition) => self
                 .expression(condition, &rule.to, Expression::compile)
-                .map(Some),
+                .map(|expression| Some(Box::new(expression))),
             None => Some(None),
         };
         let origin = RuleOrigin {
-            policy: policy.metadata.to_string(),
+            policy: name.clone(),
             rule: rule.name.clone(),
             file: rule.origin.file.clone(),
             line: rule.origin.line,

@@ -31,7 +31,7 @@ pub(crate) struct CompiledRule {
     pub(crate) observe: bool,
     /// The TokenIssuer that `subject.issuer` names, as `namespace/name`.
     pub(crate) issuer: Option<Box<str>>,
-    pub(crate) condition: Option<Expression>,
+    pub(crate) condition: Option<Box<Expression>>,
     /// The trust domain that names without one are in.
     pub(crate) local: TrustDomain,
 }

@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+
+use countersign_identity::TrustDomain;
 
 use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
 use crate::decision::{Decision, DocumentOrigin, Observed, Reason, RuleOrigin, Verdict};
 use crate::document::{AccessPolicy, Action, DefaultAction, Mode, PeerMode, TokenIssuer};
-use crate::index::{Index, RuleNumber};
-use crate::near_miss::{COMPARED_RULES, near_miss};
+use crate::index::{Index, Indexes, RuleNumber, Sought, Use};
+use crate::near_miss::{COMPARED_RULES, NearMiss, near_miss};
 use crate::normal_path::{AmbiguousPath, normal_path};
 use crate::readings::Readings;
 use crate::rule::{CompiledRule, Judged, Match};
@@ -25,18 +28,17 @@ pub struct WorkloadPolicy {
     issuers: Vec<Arc<TokenIssuer>>,
     arrival: Arrival,
     otherwise: Otherwise,
-    deny: Index,
-    allow: Index,
-    /// Some of the rules in `allow`, to compare a call with that none allows.
+    indexes: Indexes,
+    /// Some of the rules that allow, to compare a call with that none allows.
     first_allow: Vec<RuleNumber>,
-    /// Rules that decide nothing.
-    observed: Index,
 }
 
 /// What a [`WorkloadPolicy`] is made of.
 pub(crate) struct WorkloadRules {
     pub(crate) revision: Arc<str>,
     pub(crate) workload: Workload,
+    /// The mesh's own trust domain.
+    pub(crate) local: TrustDomain,
     pub(crate) rules: Vec<Arc<CompiledRule>>,
     pub(crate) issuers: Vec<Arc<TokenIssuer>>,
     pub(crate) arrival: Arrival,
@@ -86,27 +88,21 @@ impl WorkloadPolicy {
         let WorkloadRules {
             revision,
             workload,
+            local,
             rules,
             issuers,
             arrival,
             otherwise,
         } = of;
-        let (mut deny, mut allow, mut observed) =
-            (Index::default(), Index::default(), Index::default());
-        let mut first_allow = Vec::new();
-        for (rule, number) in rules.iter().zip(0..) {
-            match rule.rule.action {
-                _ if rule.observe => observed.insert(number, rule),
-                Action::Audit => observed.insert(number, rule),
-                Action::Deny => deny.insert(number, rule),
-                Action::Allow => {
-                    allow.insert(number, rule);
-                    if first_allow.len() < COMPARED_RULES {
-                        first_allow.push(number);
-                    }
-                }
-            }
-        }
+        let indexes = Indexes::new(&local, rules.iter().map(|rule| &**rule));
+        let allows = |rule: &CompiledRule| !rule.observe && rule.rule.action == Action::Allow;
+        let first_allow = rules
+            .iter()
+            .zip(0..)
+            .filter(|(rule, _)| allows(rule))
+            .map(|(_, number)| number)
+            .take(COMPARED_RULES)
+            .collect();
         let name = format!("{}/{}", workload.namespace, workload.service_account).into();
         Self {
             revision,
@@ -116,10 +112,8 @@ impl WorkloadPolicy {
             issuers,
             arrival,
             otherwise,
-            deny,
-            allow,
+            indexes,
             first_allow,
-            observed,
         }
     }
 
@@ -184,8 +178,9 @@ impl WorkloadPolicy {
                 return decision(Verdict::Deny, None, reason, Vec::new());
             }
         };
-        let observed = self.observed(&judged, &readings);
-        if let Some((rule, failure)) = self.denying(&judged, &readings) {
+        let mut sought = self.indexes.sought(&judged);
+        let observed = self.observed(&judged, &readings, &mut sought);
+        if let Some((rule, failure)) = self.denying(&judged, &readings, &mut sought) {
             let origin = Arc::clone(&rule.origin);
             let reason = match failure {
                 None => Reason::DeniedByRule(Arc::clone(&origin)),
@@ -196,7 +191,7 @@ impl WorkloadPolicy {
             };
             return decision(Verdict::Deny, Some(origin), reason, observed);
         }
-        if let Some(rule) = self.allowing(&judged, &readings) {
+        if let Some(rule) = self.allowing(&judged, &readings, &mut sought) {
             let origin = Arc::clone(&rule.origin);
             let reason = Reason::Allowed(Arc::clone(&origin));
             return decision(Verdict::Allow, Some(origin), reason, observed);
@@ -207,7 +202,7 @@ impl WorkloadPolicy {
             }
             Otherwise::Deny | Otherwise::OnlyObserved => (
                 Verdict::Deny,
-                Reason::NoRuleMatched(Box::new(self.near_miss(&judged, &readings))),
+                Reason::NoRuleMatched(Box::new(self.near_miss(&judged, &readings, &mut sought))),
             ),
             Otherwise::NoPolicy => (
                 Verdict::Deny,
@@ -232,10 +227,8 @@ impl WorkloadPolicy {
         &self.rules
     }
 
-    fn rule(&self, number: RuleNumber) -> Option<&CompiledRule> {
-        self.rules
-            .get(usize::try_from(number).ok()?)
-            .map(|rule| &**rule)
+    fn rule(&self, number: RuleNumber) -> Option<&Arc<CompiledRule>> {
+        self.rules.get(usize::try_from(number).ok()?)
     }
 
     /// The first deny rule that matches any reading, and why its condition could not be evaluated.
@@ -243,62 +236,79 @@ impl WorkloadPolicy {
         &self,
         judged: &Judged<'_>,
         readings: &Readings<'_>,
+        sought: &mut Sought<'_>,
     ) -> Option<(&CompiledRule, Option<String>)> {
         let mut found: Option<(RuleNumber, &CompiledRule, Option<String>)> = None;
-        self.each_match(
-            &self.deny,
-            judged,
-            readings,
-            &mut |number, rule, failure| {
-                if found.as_ref().is_none_or(|(first, ..)| number < *first) {
-                    found = Some((number, rule, failure));
-                }
-            },
-        );
+        let mut visit = |path: Option<&str>, number: RuleNumber| {
+            // Lists are in ascending order: what follows in this one is no better.
+            if found.as_ref().is_some_and(|(first, ..)| *first <= number) {
+                return ControlFlow::Break(());
+            }
+            let Some(rule) = self.rule(number) else {
+                return ControlFlow::Continue(());
+            };
+            let failure = match rule.matches(judged, path) {
+                Match::Yes => None,
+                Match::Failed(error) => Some(error),
+                Match::No => return ControlFlow::Continue(()),
+            };
+            found = Some((number, rule, failure));
+            ControlFlow::Break(())
+        };
+        each_candidate(&self.indexes.deny, readings, sought, &mut visit);
         found.map(|(_, rule, failure)| (rule, failure))
     }
 
     /// The first allow rule that matches every reading.
-    fn allowing(&self, judged: &Judged<'_>, readings: &Readings<'_>) -> Option<&CompiledRule> {
+    fn allowing(
+        &self,
+        judged: &Judged<'_>,
+        readings: &Readings<'_>,
+        sought: &mut Sought<'_>,
+    ) -> Option<&CompiledRule> {
         let mut found: Option<(RuleNumber, &CompiledRule)> = None;
         // What matches every reading is a candidate of the first.
-        let reading = readings.iter().next()?;
-        let call = judged.call;
-        self.allow
-            .candidates(call.peer, call.port, reading, false, &mut |number| {
-                if found.is_some_and(|(first, _)| first <= number) {
-                    return;
-                }
-                let Some(rule) = self.rule(number) else {
-                    return;
-                };
-                if readings
-                    .iter()
-                    .all(|path| rule.matches(judged, path) == Match::Yes)
-                {
+        sought.read(readings.iter().next()?);
+        let index = &self.indexes.allow;
+        index.candidates(sought, Use::Allow, &mut |number| {
+            if found.is_some_and(|(first, _)| first <= number) {
+                return ControlFlow::Break(());
+            }
+            match self.rule(number) {
+                Some(rule) if matches_all(rule, judged, readings) => {
                     found = Some((number, rule));
+                    ControlFlow::Break(())
                 }
-            });
+                _ => ControlFlow::Continue(()),
+            }
+        });
         found.map(|(_, rule)| rule)
     }
 
-    fn observed(&self, judged: &Judged<'_>, readings: &Readings<'_>) -> Vec<Observed> {
-        if self.observed.is_empty() {
-            return Vec::new();
-        }
+    fn observed(
+        &self,
+        judged: &Judged<'_>,
+        readings: &Readings<'_>,
+        sought: &mut Sought<'_>,
+    ) -> Vec<Observed> {
         let mut found: Vec<(RuleNumber, &CompiledRule)> = Vec::new();
-        self.each_match(&self.observed, judged, readings, &mut |number, rule, _| {
-            found.push((number, rule));
-        });
+        let mut visit = |path: Option<&str>, number: RuleNumber| {
+            if let Some(rule) = self.rule(number) {
+                let matches = match rule.matches(judged, path) {
+                    Match::Yes => true,
+                    Match::Failed(_) => rule.unknown(),
+                    Match::No => false,
+                };
+                // An allow rule has to match every reading, in observe mode, too.
+                if matches && (rule.unknown() || matches_all(rule, judged, readings)) {
+                    found.push((number, rule));
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        each_candidate(&self.indexes.observed, readings, sought, &mut visit);
         found.sort_by_key(|(number, _)| *number);
         found.dedup_by_key(|(number, _)| *number);
-        // An allow rule has to match every reading, in observe mode, too.
-        found.retain(|(_, rule)| {
-            rule.rule.action != Action::Allow
-                || readings
-                    .iter()
-                    .all(|path| rule.matches(judged, path) == Match::Yes)
-        });
         let observed = |(_, rule): (RuleNumber, &CompiledRule)| Observed {
             rule: Arc::clone(&rule.origin),
             action: rule.rule.action,
@@ -306,39 +316,41 @@ impl WorkloadPolicy {
         found.into_iter().map(observed).collect()
     }
 
-    /// Shows the rules that match a reading, with what kept the condition from being evaluated. A rule
-    /// may be shown more than once.
-    fn each_match<'s>(
-        &'s self,
-        index: &Index,
+    fn near_miss(
+        &self,
         judged: &Judged<'_>,
         readings: &Readings<'_>,
-        visit: &mut impl FnMut(RuleNumber, &'s CompiledRule, Option<String>),
-    ) {
-        if index.is_empty() {
-            return;
-        }
-        let call = judged.call;
-        for path in readings.iter() {
-            index.candidates(call.peer, call.port, path, true, &mut |number| {
-                let Some(rule) = self.rule(number) else {
-                    return;
-                };
-                match rule.matches(judged, path) {
-                    Match::Yes => visit(number, rule, None),
-                    Match::Failed(error) if rule.unknown() => visit(number, rule, Some(error)),
-                    Match::Failed(_) | Match::No => {}
-                }
-            });
-        }
-    }
-
-    fn near_miss(&self, judged: &Judged<'_>, readings: &Readings<'_>) -> crate::NearMiss {
+        sought: &mut Sought<'_>,
+    ) -> NearMiss {
         let reading = readings.iter().next().flatten();
-        near_miss(judged, reading, &self.allow, &self.first_allow, |number| {
+        sought.read(reading);
+        let (allow, first) = (&self.indexes.allow, &self.first_allow);
+        near_miss(judged, reading, allow, sought, first, |number| {
             self.rule(number)
         })
     }
+}
+
+/// Shows what may match a reading, with the reading, where unknown facts are as good as those that are wanted.
+fn each_candidate(
+    index: &Index,
+    readings: &Readings<'_>,
+    sought: &mut Sought<'_>,
+    visit: &mut impl FnMut(Option<&str>, RuleNumber) -> ControlFlow<()>,
+) {
+    if index.is_empty() {
+        return;
+    }
+    for path in readings.iter() {
+        sought.read(path);
+        index.candidates(sought, Use::Other, &mut |number| visit(path, number));
+    }
+}
+
+fn matches_all(rule: &CompiledRule, judged: &Judged<'_>, readings: &Readings<'_>) -> bool {
+    readings
+        .iter()
+        .all(|path| rule.matches(judged, path) == Match::Yes)
 }
 
 fn decision(

@@ -80,10 +80,10 @@ fn the_classes_of_reasons_are_those_of_the_table() {
     let by_default = call()
         .judged_by(&compile(open).for_workload(&orders()))
         .reason;
-    let miss = countersign_policy::NearMiss {
-        call: String::new(),
-        closest: None,
-    };
+    let no_rule = call()
+        .by("spiffe://shop.example/ns/other/sa/x")
+        .judged_by(&policy("  - {name: a, action: allow, to: [{ports: [1]}]}"))
+        .reason;
     let reasons = [
         Reason::Allowed(Arc::clone(&rule)),
         Reason::DeniedByRule(Arc::clone(&rule)),
@@ -91,7 +91,7 @@ fn the_classes_of_reasons_are_those_of_the_table() {
             rule,
             error: String::new(),
         },
-        Reason::NoRuleMatched(Box::new(miss)),
+        no_rule,
         Reason::NoPolicy {
             workload: "".into(),
         },

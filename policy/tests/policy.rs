@@ -22,7 +22,7 @@ fn observed_rules_are_reported_and_decide_nothing() {
         let observed = call.judged_by(&policy).observed;
         observed
             .iter()
-            .map(|o| (o.rule.rule.clone(), o.action))
+            .map(|o| (o.rule.rule.to_string(), o.action))
             .collect::<Vec<_>>()
     };
     let all = [

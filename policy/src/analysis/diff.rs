@@ -249,7 +249,7 @@ pub(super) fn rule_meaning(rule: &CompiledRule) -> String {
     let of = &rule.rule;
     text_of(&(
         of.action,
-        &of.from,
+        &*of.from,
         tokens::meaning(rule),
         &of.intent,
         &of.to,

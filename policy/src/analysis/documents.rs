@@ -81,7 +81,7 @@ fn change(of: &Document, old: Option<&Document>, new: Option<&Document>) -> Opti
         kind: of.kind(),
         name: of.metadata().to_string(),
         edit,
-        file: of.origin().file.clone(),
+        file: of.origin().file.to_string(),
         line: of.origin().line,
         may_widen,
     })

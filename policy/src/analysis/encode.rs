@@ -25,11 +25,11 @@ use crate::workload_policy::{Otherwise, WorkloadPolicy};
 
 pub(super) fn path_sequence(pattern: &PathPattern) -> Sequence {
     let wanted = |segment: &PathSegment| match segment {
-        PathSegment::Literal(name) => Wanted::Is(name.clone()),
+        PathSegment::Literal(name) => Wanted::Is((*name).into()),
         PathSegment::One | PathSegment::Named(_) => Wanted::One,
     };
     Sequence {
-        segments: pattern.segments().iter().map(wanted).collect(),
+        segments: pattern.segments().map(|segment| wanted(&segment)).collect(),
         rest: pattern.has_rest(),
     }
 }
@@ -233,7 +233,7 @@ impl Universe {
             };
         }
         let mut sources = Vec::with_capacity(rule.rule.from.len());
-        for source in &rule.rule.from {
+        for source in &*rule.rule.from {
             // Who has proved no identity is let in only where a rule says so, and who is from elsewhere only where
             // named.
             let named = source.is.spiffe.is_some() || source.is.trust_domain.is_some();

@@ -129,7 +129,7 @@ impl Candidates<'_> {
             .flatten()
             .collect();
         let rules = documents().flat_map(|compiled| &compiled.rules);
-        let sources = rules.flat_map(|rule| &rule.rule.from);
+        let sources = rules.flat_map(|rule| &*rule.rule.from);
         let local = |source: &&crate::document::Source| source.is.trust_domain.is_none();
         let callers: Vec<(&Name, Option<&Name>)> = sources
             .filter(local)
@@ -208,7 +208,7 @@ impl Candidates<'_> {
                     });
                 }
             }
-            for source in compiled.rules.iter().flat_map(|rule| &rule.rule.from) {
+            for source in compiled.rules.iter().flat_map(|rule| &*rule.rule.from) {
                 let domain = source.is.trust_domain.as_ref();
                 for (sequence, name) in source_sequences(self.local, &source.is, domain) {
                     self.add_foreign(&sequence, name);

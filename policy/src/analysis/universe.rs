@@ -132,7 +132,7 @@ impl Universe {
         let arrivals = policies.iter().map(|policy| policy.arrival());
         let mut words = Words::default();
         for rule in rules {
-            for source in &rule.rule.from {
+            for source in &*rule.rule.from {
                 for fields in std::iter::once(&source.is).chain(&source.not) {
                     words.source(local, fields, source.is.trust_domain.as_ref());
                 }

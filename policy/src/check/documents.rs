@@ -129,7 +129,7 @@ fn is_everything(to: &Operation) -> bool {
         headers,
         sni,
     } = &to.is;
-    let every_path = |path: &PathPattern| path.segments().is_empty() && path.has_rest();
+    let every_path = |path: &PathPattern| path.segments().next().is_none() && path.has_rest();
     ports.is_empty()
         && methods.is_empty()
         && hosts.is_empty()
@@ -166,7 +166,7 @@ fn trust_domains(
     if let Some(IntentMatch {
         requester: Some(RequesterPattern::Spiffe(pattern)),
         ..
-    }) = &rule.intent
+    }) = rule.intent.as_deref()
     {
         named.insert(pattern.id().trust_domain());
     }

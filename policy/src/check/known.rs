@@ -187,7 +187,7 @@ impl<'a> Callers<'a> {
     /// Whom a rule names and who is not there, each in words.
     fn unknown(&self, rule: &Rule) -> Vec<String> {
         let mut unknown = BTreeSet::new();
-        for source in &rule.from {
+        for source in &*rule.from {
             // Names under `not` are of the same trust domain as those above.
             let ours = match &source.is.trust_domain {
                 None => true,
@@ -198,7 +198,7 @@ impl<'a> Callers<'a> {
                 self.unknown_source(fields, ours, &mut unknown);
             }
         }
-        match &rule.intent {
+        match rule.intent.as_deref() {
             Some(IntentMatch {
                 requester: Some(RequesterPattern::Workload(pattern)),
                 ..

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, Origin, Target};
+use super::{Claims, Excluded, Metadata, Origin, Target, Text};
 use crate::pattern::{
-    Cidr, ClaimValue, HeaderName, HostPattern, Method, Name, PathPattern, SpiffePattern,
-    TrustDomainPattern, WorkloadPattern,
+    Cidr, HeaderName, HostPattern, Method, Name, PathPattern, SpiffePattern, TrustDomainPattern,
+    WorkloadPattern,
 };
 
 /// Rules about calls to some workloads of a namespace.
@@ -86,25 +86,26 @@ impl Action {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     /// What people call it; unique in its policy.
-    pub name: String,
+    pub name: Text,
     /// Where it starts.
     pub origin: Origin,
     /// What follows.
     pub action: Action,
-    /// Who calls.
-    pub from: Vec<Source>,
+    /// Who calls. Shared by the rules of a revision about the same callers.
+    #[serde(with = "shared_sources")]
+    pub from: Arc<[Source]>,
     /// On whose behalf.
-    pub subject: Option<SubjectMatch>,
+    pub subject: Option<Box<SubjectMatch>>,
     /// What for.
-    pub intent: Option<IntentMatch>,
+    pub intent: Option<Box<IntentMatch>>,
     /// What is called.
     pub to: Vec<Operation>,
     /// What else has to be true.
-    pub when: Option<Condition>,
+    pub when: Option<Box<Condition>>,
 }
 
 /// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Source {
     /// What has to hold.
@@ -114,7 +115,7 @@ pub struct Source {
 }
 
 /// The fields of a [`Source`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SourceFields {
     /// The peer has proved no identity.
@@ -151,9 +152,6 @@ pub struct SubjectMatch {
     pub not_claims: Claims,
 }
 
-/// Dotted path of a claim → accepted values.
-pub type Claims = BTreeMap<String, Vec<ClaimValue>>;
-
 /// What for: the call's verified transaction token has all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -183,7 +181,7 @@ pub struct Operation {
     /// What has to hold.
     pub is: OperationFields,
     /// Of what nothing may hold.
-    pub not: OperationFields,
+    pub not: Excluded,
 }
 
 /// The fields of an [`Operation`]. All but `ports` and `sni` are facts of HTTP.
@@ -245,6 +243,25 @@ pub struct Condition {
     pub origin: Origin,
     /// The expression.
     pub expression: String,
+}
+
+/// What is shared here is sent whole.
+mod shared_sources {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Source;
+
+    pub(super) fn serialize<S: Serializer>(sources: &[Source], to: S) -> Result<S::Ok, S::Error> {
+        sources.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<[Source]>, D::Error> {
+        Ok(Vec::<Source>::deserialize(from)?.into())
+    }
 }
 
 /// What is shared here is sent whole.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    Document, Metadata, Origin, egress_policy, mesh_mode, read_access_policy, read_token_issuer,
-    transaction_policy, trust_domain,
+    Document, Metadata, Origin, Sharing, egress_policy, mesh_mode, read_access_policy,
+    read_token_issuer, transaction_policy, trust_domain,
 };
 use crate::istio;
 use crate::yaml::{Fields, Report, Value, closest, read_documents};
@@ -62,17 +62,22 @@ pub struct Parsed {
 #[must_use]
 pub fn parse_all(files: impl IntoIterator<Item = (String, String)>) -> Parsed {
     let mut parsed = Parsed::default();
+    let mut sharing = Sharing::default();
     let istio = istio::Reader::default();
     for (file, text) in files {
         let (report, notes) = (Report::new(&file), Report::new(&file));
         for node in read_documents(&text, &report) {
             let (value, note) = (report.value(&node), notes.value(&node));
+            let read = parsed.documents.len();
             match value.peek("apiVersion") {
                 Some(version) if istio::is_istio(version) => {
                     let converted = istio.read(value).unwrap_or_default();
                     parsed.documents.extend(converted);
                 }
                 _ => parsed.documents.extend(document(value, note)),
+            }
+            for document in parsed.documents.iter_mut().skip(read) {
+                sharing.share(document);
             }
         }
         parsed.mistakes.extend(report.into_diagnostics());
@@ -193,7 +198,7 @@ pub(super) fn text_map(value: Value<'_>) -> Option<BTreeMap<String, String>> {
 pub(crate) fn origin(value: Value<'_>) -> Origin {
     let position = value.position();
     Origin {
-        file: value.file().to_owned(),
+        file: value.file_name(),
         line: position.line,
         column: position.column,
     }

@@ -46,7 +46,10 @@ pub(super) fn read(value: Value<'_>) -> Option<AccessPolicy> {
 
 fn rules(value: Value<'_>) -> Option<Vec<Arc<Rule>>> {
     let rules = named_list(value, rule, |rule| (&rule.name, &rule.origin))?;
-    Some(rules.into_iter().map(Arc::new).collect())
+    // Collecting would keep the space that the rules themselves took.
+    let mut shared = Vec::with_capacity(rules.len());
+    shared.extend(rules.into_iter().map(Arc::new));
+    Some(shared)
 }
 
 /// The fields of a policy of another kind that has rules.
@@ -93,14 +96,14 @@ fn rule(value: Value<'_>) -> Option<Rule> {
         });
         let when = fields.optional("when", condition);
         Some(Rule {
-            name: name?,
+            name: name?.into(),
             origin: origin(value),
             action: action?,
-            from: from?,
-            subject: subject?,
-            intent: intent?,
+            from: from?.into(),
+            subject: subject?.map(Box::new),
+            intent: intent?.map(Box::new),
             to: to?,
-            when: when?,
+            when: when?.map(Box::new),
         })
     })
 }

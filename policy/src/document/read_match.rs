@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Claims;
 use super::access_policy::{
-    Claims, GrpcMethod, IntentMatch, Operation, OperationFields, RequesterPattern, Source,
-    SourceFields, SubjectMatch,
+    GrpcMethod, IntentMatch, Operation, OperationFields, RequesterPattern, Source, SourceFields,
+    SubjectMatch,
 };
 use super::parse::origin;
 use crate::pattern::{ClaimValue, HeaderName};
@@ -192,7 +193,10 @@ pub(super) fn operation(value: Value<'_>) -> Option<Operation> {
                 Some(not)
             })
         });
-        let operation = Operation { is: is?, not: not? };
+        let operation = Operation {
+            is: is?,
+            not: not?.into(),
+        };
         let empty = OperationFields::default();
         something(value, operation.is != empty || operation.not != empty)?;
         Some(operation)

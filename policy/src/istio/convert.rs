@@ -239,14 +239,14 @@ impl Made<'_> {
             not_claims: document::Claims::new(),
         });
         Some(document::Rule {
-            name,
+            name: name.into(),
             origin: origin(at),
             action,
-            from,
-            subject,
+            from: from.into(),
+            subject: subject.map(Box::new),
             intent: None,
             to: call.to.clone(),
-            when,
+            when: when.map(Box::new),
         })
     }
 

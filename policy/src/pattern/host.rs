@@ -27,6 +27,11 @@ pub enum HostPatternError {
 }
 
 impl HostPattern {
+    /// The host in lower case, or the end of it with its leading dot, and whether it is an end.
+    pub(crate) fn text(&self) -> (&str, bool) {
+        (&self.text, self.suffix)
+    }
+
     /// Whether `host`, as [`normal_host`] returns it, is accepted.
     pub(crate) fn matches(&self, host: &str) -> bool {
         if !self.suffix {

@@ -1,5 +1,6 @@
 //! Paths of requests.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -10,19 +11,22 @@ use std::str::FromStr;
 /// `/orders/` are two paths; `/orders/**` accepts both.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathPattern {
+    /// As it is written.
     text: Box<str>,
-    segments: Box<[PathSegment]>,
-    /// Whether `**` stands at the end.
-    rest: bool,
+    /// All segments, percent-decoded, if any is written with an escape.
+    decoded: Option<Box<[Box<str>]>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum PathSegment {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum PathSegment<'p> {
     /// Percent-decoded.
-    Literal(Box<str>),
+    Literal(&'p str),
     One,
-    Named(Box<str>),
+    Named(&'p str),
 }
+
+/// The longest pattern, in bytes: what is longer matches no path that a server takes.
+pub(crate) const MAX_PATTERN_BYTES: usize = 8 << 10;
 
 /// Why a text is not a [`PathPattern`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +57,9 @@ pub enum PathPatternError {
         "{0:?} cannot be matched literally, because applications differ in how they read it; use `*` or `**`"
     )]
     Ambiguous(String),
+    /// Longer than a path that a server takes.
+    #[error("it has {0} bytes, at most {MAX_PATTERN_BYTES} are allowed")]
+    TooLong(usize),
     /// `%` without two hexadecimal digits.
     #[error("in {0:?}: a `%` is followed by two hexadecimal digits; a `%` itself is %25")]
     Percent(String),
@@ -77,32 +84,44 @@ impl PathPattern {
             return false;
         };
         let mut given = path.split('/');
-        for wanted in &self.segments {
+        for wanted in self.segments() {
             let Some(segment) = given.next() else {
                 return false;
             };
             match wanted {
-                PathSegment::Literal(literal) if **literal == *segment => {}
+                PathSegment::Literal(literal) if literal == segment => {}
                 PathSegment::One if !segment.is_empty() => {}
                 PathSegment::Named(name) if !segment.is_empty() => captured(name, segment),
                 _ => return false,
             }
         }
-        self.rest || given.next().is_none()
+        self.has_rest() || given.next().is_none()
     }
 
-    pub(crate) fn segments(&self) -> &[PathSegment] {
-        &self.segments
+    /// The segments, without a final `**`.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = PathSegment<'_>> {
+        let (segments, _) = parts(&self.text);
+        let decoded = self.decoded.as_deref().unwrap_or_default();
+        segments.enumerate().map(|(at, segment)| {
+            if segment == "*" {
+                return PathSegment::One;
+            }
+            match capture_name(segment) {
+                Some(name) => PathSegment::Named(name),
+                None => PathSegment::Literal(decoded.get(at).map_or(segment, |decoded| decoded)),
+            }
+        })
     }
 
+    /// Whether `**` stands at the end.
     pub(crate) fn has_rest(&self) -> bool {
-        self.rest
+        parts(&self.text).1
     }
 
     /// The names of the captured segments.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().filter_map(|segment| match segment {
-            PathSegment::Named(name) => Some(&**name),
+        self.segments().filter_map(|segment| match segment {
+            PathSegment::Named(name) => Some(name),
             _ => None,
         })
     }
@@ -116,43 +135,60 @@ impl FromStr for PathPattern {
         if let Some(found) = path.chars().find(|c| matches!(c, '?' | '#')) {
             return Err(PathPatternError::Query(found));
         }
-        let (path, rest) = match path.strip_suffix("/**") {
-            Some(path) => (Some(path), true),
-            None if path == "**" => (None, true),
-            None => (Some(path), false),
-        };
-        let mut segments: Vec<PathSegment> = Vec::new();
-        let mut given = path.into_iter().flat_map(|path| path.split('/')).peekable();
-        while let Some(segment) = given.next() {
-            let last = given.peek().is_none();
-            let segment = parse_segment(segment, last && !rest)?;
-            if let PathSegment::Named(name) = &segment
-                && segments.contains(&segment)
-            {
-                return Err(PathPatternError::CaptureTwice(name.to_string()));
-            }
-            segments.push(segment);
+        if text.len() > MAX_PATTERN_BYTES {
+            return Err(PathPatternError::TooLong(text.len()));
         }
+        let (segments, rest) = parts(text);
+        let mut segments = segments.peekable();
+        let mut names = Vec::new();
+        let mut decoded: Vec<Cow<'_, str>> = Vec::new();
+        while let Some(segment) = segments.next() {
+            let last = segments.peek().is_none();
+            decoded.push(parse_segment(segment, last && !rest)?);
+            if let Some(name) = capture_name(segment) {
+                if names.contains(&name) {
+                    return Err(PathPatternError::CaptureTwice(name.to_owned()));
+                }
+                names.push(name);
+            }
+        }
+        let is_escaped = |segment: &Cow<'_, str>| matches!(segment, Cow::Owned(_));
         Ok(Self {
             text: text.into(),
-            segments: segments.into(),
-            rest,
+            decoded: decoded
+                .iter()
+                .any(is_escaped)
+                .then(|| decoded.iter().map(|segment| (&**segment).into()).collect()),
         })
     }
 }
 
-fn parse_segment(segment: &str, may_be_empty: bool) -> Result<PathSegment, PathPatternError> {
+/// The segments of a pattern, and whether `**` stands at the end.
+fn parts(text: &str) -> (impl Iterator<Item = &str>, bool) {
+    let path = text.strip_prefix('/').unwrap_or(text);
+    let (path, rest) = match path.strip_suffix("/**") {
+        Some(path) => (Some(path), true),
+        None if path == "**" => (None, true),
+        None => (Some(path), false),
+    };
+    (path.into_iter().flat_map(|path| path.split('/')), rest)
+}
+
+/// What stands between the braces of `{name}`.
+fn capture_name(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
+}
+
+/// Checks a segment, and decodes it where it is written with an escape.
+fn parse_segment(segment: &str, may_be_empty: bool) -> Result<Cow<'_, str>, PathPatternError> {
     match segment {
-        "" if may_be_empty => return Ok(PathSegment::Literal("".into())),
+        "" if may_be_empty => return Ok(segment.into()),
         "" | "." | ".." => return Err(PathPatternError::NotNormal),
-        "*" => return Ok(PathSegment::One),
+        "*" => return Ok(segment.into()),
         "**" => return Err(PathPatternError::Rest),
         _ => {}
     }
-    if let Some(name) = segment
-        .strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-    {
+    if let Some(name) = capture_name(segment) {
         let mut characters = name.chars();
         let start = characters
             .next()
@@ -160,7 +196,7 @@ fn parse_segment(segment: &str, may_be_empty: bool) -> Result<PathSegment, PathP
         if !start || !characters.all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(PathPatternError::CaptureName(segment.to_owned()));
         }
-        return Ok(PathSegment::Named(name.into()));
+        return Ok(segment.into());
     }
     if segment.contains(['*', '{', '}']) {
         return Err(PathPatternError::Partial(segment.to_owned()));
@@ -173,7 +209,11 @@ fn parse_segment(segment: &str, may_be_empty: bool) -> Result<PathSegment, PathP
     if decoded == "." || decoded == ".." {
         return Err(PathPatternError::NotNormal);
     }
-    Ok(PathSegment::Literal(decoded.into()))
+    Ok(if decoded == segment {
+        segment.into()
+    } else {
+        decoded.into()
+    })
 }
 
 /// Percent-decodes one segment (RFC 3986 §2.1). An encoded slash stays `%2F`, and bytes that are not

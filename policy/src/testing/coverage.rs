@@ -62,5 +62,5 @@ impl Coverage {
 
 /// Names of policies are unique, as are those of rules in their policy.
 fn key(rule: &RuleOrigin) -> (String, String) {
-    (rule.policy.clone(), rule.rule.clone())
+    (rule.policy.to_string(), rule.rule.to_string())
 }

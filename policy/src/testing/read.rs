@@ -152,7 +152,7 @@ fn expectation(fields: &mut Fields<'_>) -> Option<Expectation> {
 fn origin(value: Value<'_>) -> Origin {
     let position = value.position();
     Origin {
-        file: value.file().to_owned(),
+        file: value.file_name(),
         line: position.line,
         column: position.column,
     }

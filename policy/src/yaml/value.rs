@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::node::{Content, Entry, Node, Position, quoted};
 use super::suggest::did_you_mean;
 use super::{Diagnostic, Diagnostics, units};
+use crate::text::Text;
 
 /// How many mistakes of one file are collected: more than anybody reads. A hostile file could have one every other byte.
 const MOST_COLLECTED: usize = 10_000;
@@ -16,7 +17,7 @@ const MOST_COLLECTED: usize = 10_000;
 /// Collects the mistakes of one file.
 #[derive(Debug)]
 pub struct Report {
-    file: String,
+    file: Text,
     found: RefCell<Vec<Diagnostic>>,
 }
 
@@ -25,7 +26,7 @@ impl Report {
     #[must_use]
     pub fn new(file: &str) -> Self {
         Self {
-            file: file.to_owned(),
+            file: file.into(),
             found: RefCell::new(Vec::new()),
         }
     }
@@ -53,7 +54,7 @@ impl Report {
             _ => return,
         };
         found.push(Diagnostic {
-            file: self.file.clone(),
+            file: self.file.as_str().to_owned(),
             line: at.line,
             column: at.column,
             message,
@@ -83,7 +84,7 @@ impl Report {
             _ if !found.is_empty() => Err(Diagnostics::new(found)),
             // The reader broke its promise to say why; better vague than silent.
             _ => Err(Diagnostics::new(vec![Diagnostic {
-                file: self.file,
+                file: self.file.into(),
                 line: 0,
                 column: 0,
                 message: "the file could not be read".to_owned(),
@@ -110,6 +111,12 @@ impl<'a> Value<'a> {
     #[must_use]
     pub fn file(&self) -> &'a str {
         self.report.file()
+    }
+
+    /// [`file`](Self::file), to be kept.
+    #[must_use]
+    pub fn file_name(&self) -> Text {
+        self.report.file.clone()
     }
 
     /// Notes a mistake at this value.

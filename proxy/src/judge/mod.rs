@@ -263,7 +263,7 @@ impl Denial {
             let rule = decision
                 .rule
                 .as_ref()
-                .map(|rule| (rule.policy.clone(), rule.rule.clone()));
+                .map(|rule| (rule.policy.to_string(), rule.rule.to_string()));
             (decision.reason.to_string(), rule)
         } else {
             (

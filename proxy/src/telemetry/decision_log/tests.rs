@@ -83,9 +83,9 @@ async fn a_line_has_every_fact_in_its_place() {
     let trace = TraceParent::start(&ids).trace_id;
     let peer = SpiffeId::parse("spiffe://shop.example/ns/shop/sa/web").unwrap();
     let rule = RuleOrigin {
-        policy: "shop/orders".to_owned(),
-        rule: "web \"creates\" orders".to_owned(),
-        file: "orders.yaml".to_owned(),
+        policy: "shop/orders".into(),
+        rule: "web \"creates\" orders".into(),
+        file: "orders.yaml".into(),
         line: 12,
     };
     let full = DecisionRecord {
