@@ -132,6 +132,28 @@ impl SshKey {
         self.directory.path().join("key")
     }
 
+    /// A certificate of this key by an authority's: from now on it signs with that.
+    pub(crate) fn certify(&self, authority: &Self, principal: &str) {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-I", "certificate", "-n", principal, "-s"]);
+        command.arg(authority.path());
+        output(command.arg(self.path().with_extension("pub")));
+    }
+
+    /// A key revocation list of this authority with the certificates that it has made.
+    pub(crate) fn revocations(&self) -> Vec<u8> {
+        let (list, specification) = (
+            self.directory.path().join("list"),
+            self.directory.path().join("specification"),
+        );
+        fs::write(&specification, "id: certificate\n").unwrap();
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-k", "-f"]).arg(&list).arg("-s");
+        command.arg(self.path().with_extension("pub"));
+        output(command.arg(specification));
+        fs::read(list).unwrap()
+    }
+
     /// As it stands in `authorized_keys`, without the comment.
     pub(crate) fn public(&self) -> String {
         let text = fs::read_to_string(self.path().with_extension("pub")).unwrap();
@@ -150,7 +172,13 @@ impl SshKey {
 
 impl Signer for SshKey {
     fn sign_with(&self, command: &mut Command) {
-        let key = self.path().display().to_string();
+        let certificate = self.directory.path().join("key-cert.pub");
+        let key = if certificate.exists() {
+            certificate
+        } else {
+            self.path()
+        };
+        let key = key.display();
         command.args(["-c", "gpg.format=ssh", "-c"]);
         command.arg(format!("user.signingKey={key}"));
     }

@@ -181,6 +181,41 @@ async fn a_revoked_ssh_key_is_told_from_a_bad_signature() {
 }
 
 #[tokio::test]
+async fn certificates_of_a_listed_authority_are_accepted_until_they_are_revoked() {
+    let (Some(alice), Some(authority)) = (SshKey::new(), SshKey::new()) else {
+        return;
+    };
+    let mut fixture = Fixture::new();
+    fixture.verifier.files.gpg = None;
+    let line = listed(
+        "*@example.org",
+        "cert-authority,namespaces=\"git\"",
+        &authority,
+    );
+    fixture.write("allowed_signers", line);
+    fixture.write("revoked", "");
+    let bare = fixture.repository.commit_signed(&alice);
+    let problem = fixture.verify(&bare).await.unwrap_err();
+    assert!(matches!(problem, Problem::UnknownKey { .. }), "{problem:?}");
+
+    alice.certify(&authority, "alice@example.org");
+    let commit = fixture.repository.commit_signed(&alice);
+    let signature = fixture.verify(&commit).await.unwrap();
+    assert_eq!(signature.signer(), "alice@example.org");
+    assert_eq!(signature.key(), alice.fingerprint());
+
+    fixture.write("revoked", authority.revocations());
+    let problem = fixture.verify(&commit).await.unwrap_err();
+    assert!(matches!(problem, Problem::RevokedKey { .. }), "{problem:?}");
+
+    // Certified, but not for a name that is listed.
+    fixture.write("revoked", "");
+    alice.certify(&authority, "alice@elsewhere.example");
+    let commit = fixture.repository.commit_signed(&alice);
+    fixture.verify(&commit).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn lines_that_list_nobody_are_told_with_the_refusal() {
     let Some(alice) = SshKey::new() else { return };
     let fixture = Fixture::ssh();
