@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use countersign_api::ops::ReadyPart;
 use countersign_identity::TrustDomain;
-use countersign_policy::document::{Document, TokenIssuer};
+use countersign_policy::document::TokenIssuer;
 use countersign_policy::{Diagnostics, Policy, testing};
 
 use crate::metrics::PolicyMetrics;
@@ -68,23 +68,16 @@ fn compile(
         signed,
         files,
     } = candidate;
-    let parsed = countersign_policy::document::parse(files.files.iter().cloned());
     let tests = testing::read(files.tests.iter().cloned());
-    let (documents, tests) = match (parsed, tests) {
-        (Ok(documents), Ok(tests)) if files.mistakes.is_empty() => (documents, tests),
-        (parsed, tests) => {
-            let mut mistakes = files.mistakes.clone();
-            mistakes.extend(parsed.err().into_iter().flatten());
-            mistakes.extend(tests.err().into_iter().flatten());
-            return Err(Diagnostics::new(mistakes).into());
+    let policy = Policy::from_files(revision, trust_domain, files.clone());
+    let (policy, tests) = match (policy, tests) {
+        (Ok(policy), Ok(tests)) => (policy, tests),
+        (policy, tests) => {
+            let mistakes = policy.err().into_iter().chain(tests.err()).flatten();
+            return Err(Diagnostics::new(mistakes.collect()).into());
         }
     };
-    let issuers = documents.iter().filter_map(|document| match document {
-        Document::TokenIssuer(issuer) => Some(issuer.clone()),
-        _ => None,
-    });
-    let issuers = issuers.collect();
-    let policy = Policy::compile(revision, trust_domain, documents)?;
+    let issuers = policy.token_issuers().cloned().collect();
     trial::run(&policy, trust_domain, tests, accepted_at).map_err(Refusal::tests)?;
     Ok(InForce {
         policy,

@@ -196,6 +196,13 @@ impl Policy {
         &self.documents
     }
 
+    /// The token issuers of all namespaces.
+    pub fn token_issuers(&self) -> impl Iterator<Item = &TokenIssuer> {
+        self.documents
+            .iter()
+            .filter_map(|compiled| compiled.issuer.as_deref())
+    }
+
     fn compiled_for(&self, workload: &Workload) -> impl Iterator<Item = &CompiledDocument> {
         self.documents
             .iter()
