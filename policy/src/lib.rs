@@ -38,6 +38,8 @@ mod readings;
 mod rule;
 #[cfg(feature = "tools")]
 pub mod schema;
+#[cfg(feature = "tools")]
+pub mod suggest;
 pub mod testing;
 mod text;
 mod workload_policy;

@@ -14,6 +14,7 @@ mod reach;
 mod revision;
 mod schema;
 mod sources;
+mod suggest;
 mod test;
 
 use std::error::Error;
@@ -41,6 +42,8 @@ pub(crate) enum PolicyCommand {
     Diff(diff::DiffArguments),
     /// Tell who may call whom, and how far a compromised workload gets
     Reach(reach::ReachArguments),
+    /// Suggest the least policy that allows what decision logs show
+    Suggest(suggest::SuggestArguments),
 }
 
 /// Runs a subcommand.
@@ -57,5 +60,6 @@ pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Bo
         PolicyCommand::Explain(arguments) => explain::run(arguments, output)?,
         PolicyCommand::Diff(arguments) => diff::run(arguments, output)?,
         PolicyCommand::Reach(arguments) => reach::run(arguments, output)?,
+        PolicyCommand::Suggest(arguments) => suggest::run(arguments, output)?,
     })
 }
