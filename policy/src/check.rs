@@ -1,12 +1,13 @@
 //! `policy check`: mistakes in policy, and what is hardly meant.
 //!
 //! Mistakes are found by reading and compiling, as the control plane does. What is hardly meant is looked for
-//! document by document ([`documents`]) and, where it is known which workloads there are, by comparing with those
-//! ([`known`]).
+//! document by document ([`documents`]), by analysis of all rules together ([`needless`]) and, where it is known which
+//! workloads there are, by comparing with those ([`known`]).
 
 mod documents;
 mod known;
 mod lint;
+mod needless;
 
 use countersign_identity::TrustDomain;
 
@@ -77,7 +78,11 @@ pub fn check(
     if let Some(directory) = directory {
         known::check(&parsed.documents, trust_domain, directory, &mut report);
     }
-    let (_, mistakes) = Policy::compile_all("", trust_domain, parsed.documents, complete);
+    let (policy, mistakes) = Policy::compile_all("", trust_domain, parsed.documents, complete);
+    // Beside what is missing, nothing can be said of the rules together.
+    if complete && mistakes.is_empty() {
+        needless::check(&policy, directory, &mut report);
+    }
     report.add(Lint::InvalidPolicy, mistakes);
     report.findings.sort();
     report.findings.dedup();

@@ -18,10 +18,12 @@ pub mod analysis;
 mod arrival;
 mod call;
 pub mod call_json;
+#[cfg(feature = "tools")]
 pub mod check;
 mod condition;
 mod decision;
 mod decision_json;
+#[cfg(feature = "tools")]
 pub mod directory;
 pub mod document;
 mod explain;

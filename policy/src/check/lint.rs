@@ -29,6 +29,12 @@ pub enum Lint {
     InvalidPolicy,
     /// `allow-everything`
     AllowEverything,
+    /// `never-matches`
+    NeverMatches,
+    /// `unreachable-rule`
+    UnreachableRule,
+    /// `shadowed-rule`
+    ShadowedRule,
     /// `unknown-trust-domain`
     UnknownTrustDomain,
     /// `issuer-without-audience`
@@ -45,10 +51,13 @@ pub enum Lint {
 
 impl Lint {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidDocument,
         Self::InvalidPolicy,
         Self::AllowEverything,
+        Self::NeverMatches,
+        Self::UnreachableRule,
+        Self::ShadowedRule,
         Self::UnknownTrustDomain,
         Self::IssuerWithoutAudience,
         Self::HttpOnOpaquePort,
@@ -64,6 +73,9 @@ impl Lint {
             Self::InvalidDocument => "invalid-document",
             Self::InvalidPolicy => "invalid-policy",
             Self::AllowEverything => "allow-everything",
+            Self::NeverMatches => "never-matches",
+            Self::UnreachableRule => "unreachable-rule",
+            Self::ShadowedRule => "shadowed-rule",
             Self::UnknownTrustDomain => "unknown-trust-domain",
             Self::IssuerWithoutAudience => "issuer-without-audience",
             Self::HttpOnOpaquePort => "http-on-opaque-port",
@@ -89,6 +101,9 @@ impl Lint {
             Self::InvalidDocument => "A file or document cannot be read.",
             Self::InvalidPolicy => "A document can be read, and cannot be enforced.",
             Self::AllowEverything => "A rule lets everyone do everything.",
+            Self::NeverMatches => "A rule is one that no call can match.",
+            Self::UnreachableRule => "A rule allows only what other rules deny.",
+            Self::ShadowedRule => "A rule does only what other rules do already.",
             Self::UnknownTrustDomain => {
                 "A rule is about another trust domain, and no TrustDomain document says how its workloads are known."
             }

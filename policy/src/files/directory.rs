@@ -73,7 +73,9 @@ pub fn read_file(path: &Path, name: String) -> io::Result<PolicyFiles> {
         None => Kind::Policy,
     };
     let content = read_bounded(path)?;
-    match Budget::default().take(content.len() as u64) {
+    // What is no regular file has no size, and only what was read of it counts.
+    let size = fs::metadata(path)?.len().max(content.len() as u64);
+    match Budget::default().take(size) {
         Ok(()) => files.add(name, kind, content),
         Err(message) => files.mistake(name, message),
     }
