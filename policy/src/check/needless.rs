@@ -36,7 +36,7 @@ fn lint(why: Why) -> Lint {
 fn diagnostic(needless: &Needless) -> Diagnostic {
     let RuleOrigin { file, line, .. } = &needless.rule;
     Diagnostic {
-        file: file.clone(),
+        file: file.to_string(),
         line: *line,
         column: needless.column,
         message: needless.to_string(),
