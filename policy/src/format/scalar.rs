@@ -55,6 +55,8 @@ fn is_plain(text: &str, place: Place) -> bool {
     starts_well
         && ends_well
         && !dash_ends
+        // Plain, it would be read right; but `"` in the middle of a text is more easily overlooked than in quotes.
+        && !text.contains('"')
         && !text.contains(": ")
         && !text.contains(" #")
         && !text.chars().any(|c| ends_flow(c) || needs_escape(c))
@@ -189,7 +191,7 @@ mod tests {
             ("a: b", "\"a: b\"", "\"a: b\""),
             ("10 -", "10 -", "\"10 -\""),
             ("a #b", "\"a #b\"", "\"a #b\""),
-            ("x[\"a\"]", "x[\"a\"]", "'x[\"a\"]'"),
+            ("x[\"a\"]", "'x[\"a\"]'", "'x[\"a\"]'"),
             ("\"it's\"", "'\"it''s\"'", "'\"it''s\"'"),
             ("a\nb", "\"a\\nb\"", "\"a\\nb\""),
             ("\u{7f}\u{2028}", "\"\\u007F\\u2028\"", "\"\\u007F\\u2028\""),

@@ -35,6 +35,23 @@ fn the_examples_are_laid_out_already() {
 }
 
 #[test]
+fn the_documents_of_the_reference_are_laid_out_already() {
+    let reference = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy.md");
+    let reference = std::fs::read_to_string(reference).unwrap();
+    let blocks = reference
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next());
+    let documents: Vec<&str> = blocks
+        .filter(|block| block.starts_with("apiVersion"))
+        .collect();
+    assert!(documents.len() > 4, "{documents:?}");
+    for document in documents {
+        is_laid_out_as(document, document);
+    }
+}
+
+#[test]
 fn a_policy_gets_its_canonical_layout() {
     let text = r#"
 # License of the file

@@ -390,9 +390,11 @@ fn logged() -> impl Strategy<Value = Logged> {
 const PERMISSIVE: &str = "apiVersion: countersign.dev/v1\nkind: MeshMode\nmetadata: {name: m, namespace: countersign-system}\nspec: {mode: permissive}\n";
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn every_call_is_allowed_and_what_was_not_seen_is_not(
-        calls in prop::collection::vec(logged(), 1..120),
+        calls in prop::collection::vec(logged(), 1..80),
         distinct_values in 2..6_usize,
     ) {
         let lines: Vec<Value> = calls.iter().map(Logged::line).collect();
@@ -429,15 +431,16 @@ proptest! {
                 if segment.starts_with(|c: char| c.is_ascii_digit()) || segment.contains(';') {
                     continue;
                 }
-                // No rule rests on words being alike.
+                // No rule rests on words being alike. But a parameter accepts a word, too, and so does what has no literal form.
+                let accepted = calls.iter().any(|other| {
+                    let segment = other.request.as_ref().and_then(|(_, path)| path.get(at));
+                    (&other.peer, other.destination) == (&call.peer, call.destination)
+                        && segment.is_some_and(|s| s.starts_with(|c: char| c.is_ascii_digit()) || s.contains(';'))
+                });
                 let mut path = path.clone();
                 path[at] = "unseen".to_owned();
-                let hidden = calls.iter().any(|other| {
-                    (&other.peer, other.destination) == (&call.peer, call.destination)
-                        && other.request.iter().flat_map(|(_, path)| path).any(|segment| segment.contains(';'))
-                });
                 let other = Logged { request: Some((method.clone(), path)), ..call.clone() };
-                prop_assert!(hidden || !other.is_allowed(&policy), "{:?}\n{}", other, text);
+                prop_assert!(accepted || !other.is_allowed(&policy), "{:?}\n{}", other, text);
             }
         }
     }
