@@ -42,6 +42,10 @@ pub struct Decision {
     pub reason: Reason,
     /// What rules matched that do not decide: audit rules, and those of policies in observe mode.
     pub observed: Vec<Observed>,
+    /// Allow rules that would have matched but for their conditions, which could not be evaluated.
+    pub failed: Vec<FailedCondition>,
+    /// The policy's revision, by which it was decided.
+    pub revision: Arc<str>,
 }
 
 impl Decision {
@@ -131,6 +135,27 @@ impl Serialize for Observed {
         fields.serialize_field("rule", &self.rule.rule)?;
         fields.serialize_field("file", &self.rule.file)?;
         fields.serialize_field("line", &self.rule.line)?;
+        fields.end()
+    }
+}
+
+/// A condition that could not be evaluated. As JSON, the rule's origin and the `error`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedCondition {
+    /// The rule.
+    pub rule: Arc<RuleOrigin>,
+    /// What went wrong, with the expression; without values of the call.
+    pub error: String,
+}
+
+impl Serialize for FailedCondition {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("FailedCondition", 5)?;
+        fields.serialize_field("policy", &self.rule.policy)?;
+        fields.serialize_field("rule", &self.rule.rule)?;
+        fields.serialize_field("file", &self.rule.file)?;
+        fields.serialize_field("line", &self.rule.line)?;
+        fields.serialize_field("error", &self.error)?;
         fields.end()
     }
 }

@@ -6,11 +6,12 @@ use serde::ser::{SerializeMap as _, SerializeStruct as _, Serializer};
 use crate::{Decision, Reason, RuleOrigin};
 
 /// `{"decision":"allow","class":"allowed","policy":"shop/orders","rule":"…","reason":"…","file":"…","line":12,"observed":[]}`:
-/// always these fields, `null` where there is nothing to say; and, if no rule allows the call, `closest`.
+/// always these fields, `null` where there is nothing to say; if no rule allows the call, `closest`; and
+/// `failed_conditions` where conditions of allow rules could not be evaluated.
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let place = Place::of(self);
-        let mut fields = to.serialize_struct("Decision", 9)?;
+        let mut fields = to.serialize_struct("Decision", 10)?;
         fields.serialize_field("decision", self.verdict.as_str())?;
         fields.serialize_field("class", self.reason.class())?;
         fields.serialize_field("policy", &place.policy)?;
@@ -19,6 +20,11 @@ impl Serialize for Decision {
         fields.serialize_field("file", &place.file)?;
         fields.serialize_field("line", &place.line)?;
         fields.serialize_field("observed", &self.observed)?;
+        if self.failed.is_empty() {
+            fields.skip_field("failed_conditions")?;
+        } else {
+            fields.serialize_field("failed_conditions", &self.failed)?;
+        }
         if let Reason::NoRuleMatched(miss) = &self.reason
             && let Some((rule, why)) = miss.closest().zip(miss.failure())
         {

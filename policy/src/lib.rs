@@ -49,7 +49,9 @@ pub mod yaml;
 
 pub use call::{Call, Headers, Intent, Request, Subject, Workload};
 pub use condition::MAX_EXPRESSION_BYTES;
-pub use decision::{Decision, DocumentOrigin, Observed, Reason, RuleOrigin, Verdict};
+pub use decision::{
+    Decision, DocumentOrigin, FailedCondition, Observed, Reason, RuleOrigin, Verdict,
+};
 pub use document::{Document, TokenIssuer};
 pub use explain::{Alternative, Explanation, FieldAnswer, Part, RuleExplanation};
 pub use near_miss::NearMiss;

@@ -9,7 +9,7 @@ use countersign_identity::TrustDomain;
 
 use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
-use crate::decision::{Decision, DocumentOrigin, Observed, Reason, RuleOrigin, Verdict};
+use crate::decision::{Decision, DocumentOrigin, FailedCondition, Observed, Reason, Verdict};
 use crate::document::{AccessPolicy, Action, DefaultAction, Mode, PeerMode, TokenIssuer};
 use crate::index::{Index, Indexes, RuleNumber, Sought, Use};
 use crate::near_miss::{COMPARED_RULES, NearMiss, near_miss};
@@ -168,14 +168,14 @@ impl WorkloadPolicy {
                 port: call.port,
                 mode: self.arrival.peer_mode_origin(call.port),
             };
-            return decision(Verdict::Deny, None, reason, Vec::new());
+            return self.undecided_by_rules(reason);
         }
         let judged = Judged::new(call, &self.workload);
         let readings = match self.readings(call) {
             Ok(readings) => readings,
             Err(problem) => {
                 let reason = Reason::AmbiguousPath(problem);
-                return decision(Verdict::Deny, None, reason, Vec::new());
+                return self.undecided_by_rules(reason);
             }
         };
         let mut sought = self.indexes.sought(&judged);
@@ -189,12 +189,26 @@ impl WorkloadPolicy {
                     error,
                 },
             };
-            return decision(Verdict::Deny, Some(origin), reason, observed);
+            return Decision {
+                verdict: Verdict::Deny,
+                rule: Some(origin),
+                reason,
+                observed,
+                failed: Vec::new(),
+                revision: Arc::clone(&self.revision),
+            };
         }
-        if let Some(rule) = self.allowing(&judged, &readings, &mut sought) {
+        let (allowing, failed) = self.allowing(&judged, &readings, &mut sought);
+        if let Some(rule) = allowing {
             let origin = Arc::clone(&rule.origin);
-            let reason = Reason::Allowed(Arc::clone(&origin));
-            return decision(Verdict::Allow, Some(origin), reason, observed);
+            return Decision {
+                verdict: Verdict::Allow,
+                reason: Reason::Allowed(Arc::clone(&origin)),
+                rule: Some(origin),
+                observed,
+                failed,
+                revision: Arc::clone(&self.revision),
+            };
         }
         let (verdict, reason) = match &self.otherwise {
             Otherwise::Allow(policy) => {
@@ -211,7 +225,26 @@ impl WorkloadPolicy {
                 },
             ),
         };
-        decision(verdict, None, reason, observed)
+        Decision {
+            verdict,
+            rule: None,
+            reason,
+            observed,
+            failed,
+            revision: Arc::clone(&self.revision),
+        }
+    }
+
+    /// A call that no rule is asked about.
+    fn undecided_by_rules(&self, reason: Reason) -> Decision {
+        Decision {
+            verdict: Verdict::Deny,
+            rule: None,
+            reason,
+            observed: Vec::new(),
+            failed: Vec::new(),
+            revision: Arc::clone(&self.revision),
+        }
     }
 
     /// The ways in which the path of a call can be read.
@@ -259,30 +292,42 @@ impl WorkloadPolicy {
         found.map(|(_, rule, failure)| (rule, failure))
     }
 
-    /// The first allow rule that matches every reading.
+    /// The first allow rule that matches every reading, and those before it whose conditions could not be evaluated.
     fn allowing(
         &self,
         judged: &Judged<'_>,
         readings: &Readings<'_>,
         sought: &mut Sought<'_>,
-    ) -> Option<&CompiledRule> {
+    ) -> (Option<&CompiledRule>, Vec<FailedCondition>) {
         let mut found: Option<(RuleNumber, &CompiledRule)> = None;
+        let mut failed: Vec<FailedCondition> = Vec::new();
         // What matches every reading is a candidate of the first.
-        sought.read(readings.iter().next()?);
+        sought.read(readings.iter().next().flatten());
         let index = &self.indexes.allow;
         index.candidates(sought, Use::Allow, &mut |number| {
             if found.is_some_and(|(first, _)| first <= number) {
                 return ControlFlow::Break(());
             }
-            match self.rule(number) {
-                Some(rule) if matches_all(rule, judged, readings) => {
+            let Some(rule) = self.rule(number) else {
+                return ControlFlow::Continue(());
+            };
+            match match_of_all(rule, judged, readings) {
+                Match::Yes => {
                     found = Some((number, rule));
-                    ControlFlow::Break(())
+                    return ControlFlow::Break(());
                 }
-                _ => ControlFlow::Continue(()),
+                Match::Failed(error) => {
+                    let rule = Arc::clone(&rule.origin);
+                    let failure = FailedCondition { rule, error };
+                    if !failed.contains(&failure) {
+                        failed.push(failure);
+                    }
+                }
+                Match::No => {}
             }
+            ControlFlow::Continue(())
         });
-        found.map(|(_, rule)| rule)
+        (found.map(|(_, rule)| rule), failed)
     }
 
     fn observed(
@@ -300,7 +345,8 @@ impl WorkloadPolicy {
                     Match::No => false,
                 };
                 // An allow rule has to match every reading, in observe mode, too.
-                if matches && (rule.unknown() || matches_all(rule, judged, readings)) {
+                if matches && (rule.unknown() || match_of_all(rule, judged, readings) == Match::Yes)
+                {
                     found.push((number, rule));
                 }
             }
@@ -347,22 +393,11 @@ fn each_candidate(
     }
 }
 
-fn matches_all(rule: &CompiledRule, judged: &Judged<'_>, readings: &Readings<'_>) -> bool {
+/// Whether the rule matches every reading; if not, the first that it does not match decides why.
+fn match_of_all(rule: &CompiledRule, judged: &Judged<'_>, readings: &Readings<'_>) -> Match {
     readings
         .iter()
-        .all(|path| rule.matches(judged, path) == Match::Yes)
-}
-
-fn decision(
-    verdict: Verdict,
-    rule: Option<Arc<RuleOrigin>>,
-    reason: Reason,
-    observed: Vec<Observed>,
-) -> Decision {
-    Decision {
-        verdict,
-        rule,
-        reason,
-        observed,
-    }
+        .map(|path| rule.matches(judged, path))
+        .find(|answer| *answer != Match::Yes)
+        .unwrap_or(Match::Yes)
 }

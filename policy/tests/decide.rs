@@ -355,6 +355,36 @@ fn a_deny_rule_reads_an_opaque_or_unreadable_call_cautiously() {
 }
 
 #[test]
+fn a_condition_of_an_allow_rule_that_fails_is_told_whatever_else_decides() {
+    let policy = policy(
+        "  - {name: own, action: allow, subject: {issuer: corp}, when: 'subject.claims.tenant == \"acme\"'}\n  - {name: web, action: allow, to: [{methods: [POST]}]}",
+    );
+    let call = call().with(token(json!({"sub": "alice"})));
+    for (call, allowed) in [
+        (call.clone(), true),
+        (call.request("GET", "/orders"), false),
+    ] {
+        let decision = call.judged_by(&policy);
+        assert_eq!(decision.is_allowed(), allowed);
+        assert_eq!(&*decision.revision, "r1");
+        let failed: Vec<_> = decision
+            .failed
+            .iter()
+            .map(|failed| (failed.rule.to_string(), failed.error.as_str()))
+            .collect();
+        assert_eq!(
+            failed,
+            [(
+                "\"own\" (shop/orders, p.yaml:6)".to_owned(),
+                "there is no tenant, in \"subject.claims.tenant == \\\"acme\\\"\""
+            )]
+        );
+        let json = serde_json::to_value(&decision).unwrap();
+        assert_eq!(json["failed_conditions"][0]["rule"], "own");
+    }
+}
+
+#[test]
 fn whom_a_peer_forwards_for_is_the_last_address_that_it_added() {
     let policy = policy(
         "  - {name: a, action: allow, from: [{forwardedFor: 192.0.2.0/24}]}\n  - {name: d, action: deny, to: [{ports: [9090]}], from: [{forwardedFor: 192.0.2.1}]}",

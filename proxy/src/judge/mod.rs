@@ -236,6 +236,7 @@ impl Judge {
             host: request.map(|request| request.host),
             path: request.map(|request| request.path),
             observed: outcome.decision.map_or(&[], |decision| &decision.observed),
+            failed_conditions: outcome.decision.map_or(&[], |decision| &decision.failed),
         });
         let metrics = &self.parts.metrics;
         metrics.call_judged(Direction::Inbound, protocol, outcome.verdict, outcome.class);

@@ -1,100 +1,73 @@
 //! Findings as SARIF 2.1.0, which code hosts show beside the lines of a pull request.
 
 use countersign_policy::Diagnostic;
-use countersign_policy::check::{Finding, Level, Lint, Report};
-use serde_sarif::sarif::{
-    ArtifactLocation, Location, Message, MultiformatMessageString, PhysicalLocation, Region,
-    ReportingConfiguration, ReportingDescriptor, Result as SarifResult, ResultLevel, Run, Sarif,
-    Tool, ToolComponent,
-};
+use countersign_policy::check::{Finding, Lint, Report};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 
 /// Where each kind of finding is explained.
 const HELP: &str = "docs/policy-tools.md";
 
-/// The report, as one run of this tool.
-pub(super) fn log(report: &Report) -> Sarif {
-    let driver = ToolComponent::builder()
-        .name("countersign policy check")
-        .semantic_version(env!("CARGO_PKG_VERSION"))
-        .rules(Lint::ALL.map(rule).to_vec())
-        .build();
-    let run = Run::builder()
-        .tool(Tool::builder().driver(driver).build())
-        .column_kind(serde_json::json!("unicodeCodePoints"))
-        .results(report.findings.iter().map(result).collect::<Vec<_>>())
-        .build();
-    Sarif::builder()
-        .version(serde_json::json!("2.1.0"))
-        .schema("https://json.schemastore.org/sarif-2.1.0.json")
-        .runs(vec![run])
-        .build()
+/// All but the unreserved characters and `/` (RFC 3986 §2.3).
+const ENCODED: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The report, as one run of this tool (SARIF 2.1.0 §3.13, §3.14).
+pub(super) fn log(report: &Report) -> Value {
+    let results: Vec<Value> = report.findings.iter().map(result).collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": {"driver": {
+                "name": "countersign policy check",
+                "semanticVersion": env!("CARGO_PKG_VERSION"),
+                "rules": Lint::ALL.map(rule),
+            }},
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
 }
 
-fn rule(lint: Lint) -> ReportingDescriptor {
-    let text = |text: &str| MultiformatMessageString::builder().text(text).build();
-    let level = match lint.level() {
-        Level::Error => "error",
-        Level::Warning => "warning",
-    };
-    ReportingDescriptor::builder()
-        .id(lint.id())
-        .short_description(text(lint.description()))
-        .help(text(&format!("See {HELP}.")))
-        .default_configuration(
-            ReportingConfiguration::builder()
-                .level(serde_json::json!(level))
-                .build(),
-        )
-        .build()
+/// §3.49.
+fn rule(lint: Lint) -> Value {
+    json!({
+        "id": lint.id(),
+        "shortDescription": {"text": lint.description()},
+        "help": {"text": format!("See {HELP}.")},
+        "defaultConfiguration": {"level": lint.level().as_str()},
+    })
 }
 
-fn result(finding: &Finding) -> SarifResult {
+/// §3.27.
+fn result(finding: &Finding) -> Value {
     let Finding { diagnostic, lint } = finding;
-    let level = match lint.level() {
-        Level::Error => ResultLevel::Error,
-        Level::Warning => ResultLevel::Warning,
-    };
-    SarifResult::builder()
-        .rule_id(lint.id())
-        .level(level)
-        .message(Message::builder().text(&diagnostic.message).build())
-        .locations(vec![location(diagnostic)])
-        .build()
+    json!({
+        "ruleId": lint.id(),
+        "level": lint.level().as_str(),
+        "message": {"text": diagnostic.message},
+        "locations": [{"physicalLocation": place(diagnostic)}],
+    })
 }
 
-fn location(diagnostic: &Diagnostic) -> Location {
-    let artifact = ArtifactLocation::builder()
-        .uri(uri(&diagnostic.file))
-        .build();
-    let physical = PhysicalLocation::builder().artifact_location(artifact);
-    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    let physical = if diagnostic.line == 0 {
-        physical.build()
-    } else {
-        let region = Region::builder()
-            .start_line(number(diagnostic.line))
-            .start_column(number(diagnostic.column))
-            .build();
-        physical.region(region).build()
-    };
-    Location::builder().physical_location(physical).build()
-}
-
-/// A path as a relative URI reference (RFC 3986 §4.2).
-fn uri(path: &str) -> String {
-    let mut uri = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'.' | b'_' | b'~' => {
-                uri.push(char::from(byte));
-            }
-            _ => {
-                uri.push('%');
-                uri.push_str(&hex::encode_upper([byte]));
-            }
-        }
+/// §3.29.
+fn place(diagnostic: &Diagnostic) -> Value {
+    // A relative URI reference (RFC 3986 §4.2).
+    let uri = utf8_percent_encode(&diagnostic.file, &ENCODED).to_string();
+    let artifact = json!({"uri": uri});
+    match (diagnostic.line, diagnostic.column) {
+        // The whole file's.
+        (0, _) => json!({"artifactLocation": artifact}),
+        (line, column) => json!({
+            "artifactLocation": artifact,
+            "region": {"startLine": line, "startColumn": column},
+        }),
     }
-    uri
 }
 
 #[cfg(test)]
@@ -103,8 +76,21 @@ mod tests {
 
     #[test]
     fn paths_are_uris() {
-        assert_eq!(uri("policy/orders.yaml"), "policy/orders.yaml");
-        assert_eq!(uri("a b/ä#.yaml"), "a%20b/%C3%A4%23.yaml");
+        let uri = |file: &str| {
+            let place = place(&Diagnostic {
+                file: file.to_owned(),
+                line: 0,
+                column: 0,
+                message: String::new(),
+            });
+            place["artifactLocation"]["uri"].as_str().map(str::to_owned)
+        };
+        for (file, expected) in [
+            ("policy/orders.yaml", "policy/orders.yaml"),
+            ("a b/ä#.yaml", "a%20b/%C3%A4%23.yaml"),
+        ] {
+            assert_eq!(uri(file).as_deref(), Some(expected));
+        }
     }
 
     #[test]
@@ -130,7 +116,7 @@ mod tests {
                 .to_vec(),
             ..Report::default()
         };
-        let json = serde_json::to_value(log(&report)).unwrap();
+        let json = log(&report);
         assert_eq!(json["version"], "2.1.0");
         let run = &json["runs"][0];
         let results = &run["results"];

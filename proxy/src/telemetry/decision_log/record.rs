@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Utc};
 use countersign_identity::SpiffeId;
-use countersign_policy::{Observed, RuleOrigin, Verdict};
+use countersign_policy::{FailedCondition, Observed, RuleOrigin, Verdict};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::telemetry::{CallProtocol, DecisionId, TraceId};
@@ -55,6 +55,8 @@ pub struct DecisionRecord<'a> {
     pub path: Option<&'a str>,
     /// What rules in observe mode would have decided.
     pub observed: &'a [Observed],
+    /// Conditions of allow rules that could not be evaluated.
+    pub failed_conditions: &'a [FailedCondition],
 }
 
 /// The subject of a verified token. No other claims: they may be private.
@@ -111,6 +113,9 @@ impl Serialize for Line<'_> {
         line.put_some("method", record.method.map(Text).as_ref())?;
         line.put_some("host", record.host.map(Text).as_ref())?;
         line.put_some("path", record.path.map(without_query).map(Text).as_ref())?;
+        if !record.failed_conditions.is_empty() {
+            line.put("failed_conditions", record.failed_conditions)?;
+        }
         if !record.observed.is_empty() {
             line.put("observed", record.observed)?;
         }

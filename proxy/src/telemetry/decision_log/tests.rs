@@ -3,7 +3,9 @@ use std::sync::mpsc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use countersign_identity::SpiffeId;
-use countersign_policy::{RuleOrigin, Verdict};
+use std::sync::Arc;
+
+use countersign_policy::{FailedCondition, RuleOrigin, Verdict};
 use serde_json::{Value, json};
 
 use super::*;
@@ -64,6 +66,7 @@ fn record<'a>(ids: &Ids, path: &'a str) -> DecisionRecord<'a> {
         host: None,
         path: Some(path),
         observed: &[],
+        failed_conditions: &[],
     }
 }
 
@@ -88,7 +91,12 @@ async fn a_line_has_every_fact_in_its_place() {
         file: "orders.yaml".into(),
         line: 12,
     };
+    let failed = [FailedCondition {
+        rule: Arc::new(rule.clone()),
+        error: "there is no tenant".to_owned(),
+    }];
     let full = DecisionRecord {
+        failed_conditions: &failed,
         trace_id: Some(trace),
         verdict: Verdict::Deny,
         rule: Some(&rule),
@@ -115,7 +123,9 @@ async fn a_line_has_every_fact_in_its_place() {
             r#""revision":"4f2a","peer":"spiffe://shop.example/ns/shop/sa/web","#,
             r#""subject":{{"issuer":"shop/corp","sub":"alice"}},"source":"127.1.2.10:40000","#,
             r#""destination":"shop/orders","port":8080,"protocol":"http/1.1","#,
-            r#""sni":"tls.shop","method":"GET","host":"orders.shop","path":"/orders"}}"#,
+            r#""sni":"tls.shop","method":"GET","host":"orders.shop","path":"/orders","#,
+            r#""failed_conditions":[{{"policy":"shop/orders","rule":"web \"creates\" orders","file":"orders.yaml","line":12,"#,
+            r#""error":"there is no tenant"}}]}}"#,
             "\n"
         ),
         id = id,
