@@ -39,7 +39,8 @@ pub(super) fn cover(
     wish: &Wish<'_>,
 ) -> Result<Cover, TooLarge> {
     let upper = diagrams.or(set, impossible)?;
-    let mut left = diagrams.minus(set, impossible)?;
+    let needed = diagrams.minus(set, impossible)?;
+    let mut left = needed;
     let mut regions: Vec<(Covered, Set)> = Vec::new();
     while regions.len() < wish.most {
         let Some(example) = diagrams.pick(left, wish.rank) else {
@@ -52,6 +53,13 @@ pub(super) fn cover(
     }
     if left == NONE {
         drop_needless(diagrams, &mut regions, impossible)?;
+    }
+    // What a region began with was left over by others; it may have nicer calls.
+    for (covered, calls) in &mut regions {
+        let calls = diagrams.and(*calls, needed)?;
+        if let Some(nicest) = diagrams.pick(calls, wish.rank) {
+            covered.example = nicest;
+        }
     }
     Ok(Cover {
         regions: regions.into_iter().map(|(covered, _)| covered).collect(),

@@ -403,7 +403,7 @@ impl Pair<'_> {
         let conditions: Vec<Variable> =
             (SNI.max(FORWARDED_FOR) + 1..universe.diagrams.variables()).collect();
         let orders = [
-            [FORWARDED_FOR, ADDRESS, SNI, HOST, METHOD, PATH, PORT, PEER],
+            [FORWARDED_FOR, ADDRESS, SNI, HOST, PATH, METHOD, PORT, PEER],
             [PEER, PORT, PATH, METHOD, HOST, SNI, ADDRESS, FORWARDED_FOR],
         ];
         let ranks = universe.ranks();
