@@ -13,6 +13,9 @@ use fixedbitset::FixedBitSet;
 /// How many branches all nodes together may have: some 500 MB.
 const MAX_BRANCHES: usize = 20_000_000;
 
+/// How many results are remembered: some 150 MB.
+const MAX_RESULTS: usize = 4_000_000;
+
 /// A variable, by its place in the order.
 pub(super) type Variable = usize;
 
@@ -217,8 +220,9 @@ impl Diagrams {
             return Ok(*result);
         }
         let result = self.combine(operation, a, b)?;
-        if self.results.len() > MAX_BRANCHES {
-            return Err(TooLarge);
+        // It is quicker to find some again than to keep them all.
+        if self.results.len() > MAX_RESULTS {
+            self.results.clear();
         }
         self.results.insert(key, result);
         Ok(result)

@@ -75,16 +75,26 @@ type Place = (usize, usize);
 /// The rules about workloads that the same documents are about.
 struct Group {
     universe: Universe,
-    rules: Vec<(Place, Action, Found)>,
+    /// In the order in which they are written.
+    rules: Vec<Found>,
+    /// What all deny rules match.
+    denied: Set,
+    /// What rules match that were looked at, which is done from the last to the first, and are not needless.
+    allowed_after: Set,
+    denied_after: Set,
 }
 
 /// What a rule matches.
 #[derive(Clone, Copy, Debug)]
 struct Found {
+    place: Place,
+    action: Action,
     /// All.
     matched: Set,
     /// Without the calls that are refused before rules are asked.
     asked: Set,
+    /// What the rules of the same action before it match.
+    before: Set,
 }
 
 /// Finds the rules of a policy that do nothing, in the order in which they are written. Rules that only observe, and audit
@@ -97,21 +107,20 @@ pub fn needless(
     directory: Option<&[Workload]>,
 ) -> Result<Vec<Needless>, TooLarge> {
     let mut groups = groups(policy, directory)?;
-    let mut places: BTreeMap<Place, Action> = BTreeMap::new();
+    let mut places: BTreeSet<Place> = BTreeSet::new();
     for group in &groups {
-        places.extend(
-            group
-                .rules
-                .iter()
-                .map(|(place, action, _)| (*place, *action)),
-        );
+        places.extend(group.rules.iter().map(|rule| rule.place));
     }
     let mut dropped: BTreeSet<Place> = BTreeSet::new();
     let mut found: BTreeMap<Place, (Why, BTreeSet<Place>)> = BTreeMap::new();
-    for (place, action) in places.iter().rev() {
-        if let Some((why, by)) = why(&mut groups, *place, *action, &dropped)? {
+    for place in places.iter().rev() {
+        if let Some((why, by)) = why(&mut groups, *place, &dropped)? {
             dropped.insert(*place);
             found.insert(*place, (why, by));
+        } else {
+            for group in &mut groups {
+                group.keep(*place)?;
+            }
         }
     }
     let told = found.into_iter().filter_map(|(place, (why, by))| {
@@ -149,22 +158,40 @@ fn groups(policy: &Policy, directory: Option<&[Workload]>) -> Result<Vec<Group>,
         let mut universe = Universe::new(policy.trust_domain(), &[&for_workload])?;
         let impossible = universe.impossible()?;
         let refused = universe.refused(&for_workload)?;
-        let mut rules = Vec::new();
+        let mut group = Group {
+            universe,
+            rules: Vec::new(),
+            denied: NONE,
+            allowed_after: NONE,
+            denied_after: NONE,
+        };
+        let mut allowed = NONE;
         for document in documents {
             let compiled = policy.documents().get(document);
             let compiled = compiled.into_iter().flat_map(|compiled| &compiled.rules);
             for (number, rule) in compiled.enumerate() {
-                if rule.observe || rule.rule.action == Action::Audit {
+                let before = match rule.rule.action {
+                    Action::Allow => &mut allowed,
+                    Action::Deny => &mut group.denied,
+                    Action::Audit => continue,
+                };
+                if rule.observe {
                     continue;
                 }
-                let set = universe.rule(rule)?;
-                let matched = universe.diagrams.minus(set, impossible)?;
-                let asked = universe.diagrams.minus(matched, refused)?;
-                let found = Found { matched, asked };
-                rules.push(((document, number), rule.rule.action, found));
+                let set = group.universe.rule(rule)?;
+                let diagrams = &mut group.universe.diagrams;
+                let matched = diagrams.minus(set, impossible)?;
+                group.rules.push(Found {
+                    place: (document, number),
+                    action: rule.rule.action,
+                    matched,
+                    asked: diagrams.minus(matched, refused)?,
+                    before: *before,
+                });
+                *before = diagrams.or(*before, matched)?;
             }
         }
-        groups.push(Group { universe, rules });
+        groups.push(group);
     }
     Ok(groups)
 }
@@ -173,14 +200,12 @@ fn groups(policy: &Policy, directory: Option<&[Workload]>) -> Result<Vec<Group>,
 fn why(
     groups: &mut [Group],
     place: Place,
-    action: Action,
     dropped: &BTreeSet<Place>,
 ) -> Result<Option<(Why, BTreeSet<Place>)>, TooLarge> {
     let mut worst = Why::NeverMatches;
     let mut by = BTreeSet::new();
     for group in groups {
-        let found = group.rules.iter().find(|(other, ..)| *other == place);
-        let Some(&(_, _, found)) = found else {
+        let Some(found) = group.find(place) else {
             continue;
         };
         if found.matched == NONE {
@@ -190,16 +215,9 @@ fn why(
             worst = worst.max(Why::NoIdentity);
             continue;
         }
-        let denying = match action {
-            Action::Allow => group.cover(place, found.asked, Action::Deny, dropped)?,
-            _ => None,
-        };
-        let (why, covering) = match denying {
-            Some(denying) => (Why::Denied, denying),
-            None => match group.cover(place, found.asked, action, dropped)? {
-                Some(covering) => (Why::Covered, covering),
-                None => return Ok(None),
-            },
+        let (why, covering) = match group.covered(&found, dropped)? {
+            Some(covered) => covered,
+            None => return Ok(None),
         };
         worst = worst.max(why);
         by.extend(covering);
@@ -208,32 +226,70 @@ fn why(
 }
 
 impl Group {
-    /// Rules of an action that together match all of a set; `None` if they do not.
+    fn find(&self, place: Place) -> Option<Found> {
+        let at = self.rules.binary_search_by_key(&place, |rule| rule.place);
+        self.rules.get(at.ok()?).copied()
+    }
+
+    /// Notes that a rule is needed.
+    fn keep(&mut self, place: Place) -> Result<(), TooLarge> {
+        if let Some(found) = self.find(place) {
+            let after = match found.action {
+                Action::Allow => &mut self.allowed_after,
+                _ => &mut self.denied_after,
+            };
+            *after = self.universe.diagrams.or(*after, found.matched)?;
+        }
+        Ok(())
+    }
+
+    /// Which rules leave a rule nothing to do, and how; `None` if they leave it something.
+    fn covered(
+        &mut self,
+        found: &Found,
+        dropped: &BTreeSet<Place>,
+    ) -> Result<Option<(Why, Vec<Place>)>, TooLarge> {
+        let diagrams = &mut self.universe.diagrams;
+        // What was dropped is matched by others: all rules match as much as those that were kept.
+        if found.action == Action::Allow && diagrams.minus(found.asked, self.denied)? == NONE {
+            let by = self.cover(found, Action::Deny, dropped)?;
+            return Ok(Some((Why::Denied, by)));
+        }
+        let after = match found.action {
+            Action::Allow => self.allowed_after,
+            _ => self.denied_after,
+        };
+        let others = diagrams.or(found.before, after)?;
+        if diagrams.minus(found.asked, others)? != NONE {
+            return Ok(None);
+        }
+        let by = self.cover(found, found.action, dropped)?;
+        Ok(Some((Why::Covered, by)))
+    }
+
+    /// Rules of an action that together match all that another is asked about, given that there are such.
     fn cover(
         &mut self,
-        place: Place,
-        set: Set,
+        of: &Found,
         action: Action,
         dropped: &BTreeSet<Place>,
-    ) -> Result<Option<Vec<Place>>, TooLarge> {
+    ) -> Result<Vec<Place>, TooLarge> {
+        let set = of.asked;
         let diagrams = &mut self.universe.diagrams;
-        let others = self.rules.iter().filter(|(other, other_action, _)| {
-            *other != place && *other_action == action && !dropped.contains(other)
+        let others = self.rules.iter().filter(|other| {
+            other.place != of.place && other.action == action && !dropped.contains(&other.place)
         });
         let mut left = set;
         let mut chosen: Vec<(Place, Set)> = Vec::new();
-        for (other, _, found) in others {
-            if diagrams.minus(set, found.matched)? == NONE {
-                return Ok(Some(vec![*other]));
+        for other in others {
+            if diagrams.minus(set, other.matched)? == NONE {
+                return Ok(vec![other.place]);
             }
-            let less = diagrams.minus(left, found.matched)?;
+            let less = diagrams.minus(left, other.matched)?;
             if less != left {
-                chosen.push((*other, found.matched));
+                chosen.push((other.place, other.matched));
                 left = less;
             }
-        }
-        if left != NONE {
-            return Ok(None);
         }
         // What came later may have made an earlier one needless.
         let mut at = 0;
@@ -250,7 +306,7 @@ impl Group {
                 at = at.saturating_add(1);
             }
         }
-        Ok(Some(chosen.into_iter().map(|(place, _)| place).collect()))
+        Ok(chosen.into_iter().map(|(place, _)| place).collect())
     }
 }
 
