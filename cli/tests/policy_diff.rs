@@ -121,6 +121,12 @@ fn what_a_commit_allows_is_told_with_the_rule_and_a_call() {
             .unwrap()
             .starts_with("      example: {\"peer\":\"spiffe://shop.example/ns/shop/sa/web\"")
     );
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("note: of a path that can be read in several ways")
+    );
     assert_eq!(
         lines.next(),
         Some("1 region becomes allowed, nothing becomes denied")

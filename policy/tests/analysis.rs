@@ -485,3 +485,25 @@ fn regions_are_told_in_the_words_of_the_policy() {
     assert_eq!(told(&region.paths), "/orders/**");
     assert_eq!(change.example.after.rule.as_ref().unwrap().rule, "delete");
 }
+
+/// What the documentation says of paths with several readings.
+#[test]
+fn a_path_with_several_readings_can_change_only_where_every_reading_is_allowed() {
+    let policy = |rules: &str| {
+        compiled(&format!(
+            "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: p, namespace: shop}}\nspec:\n  rules:\n{rules}"
+        ))
+    };
+    // `/a/b;v` is `/a/b;v` to some applications and `/a/b` to others.
+    let two = policy(
+        "  - {name: b, action: allow, to: [{paths: [/a/b]}]}\n  - {name: others, action: allow, to: [{paths: ['/a/*'], not: {paths: [/a/b]}}]}\n",
+    );
+    let one = policy("  - {name: all, action: allow, to: [{paths: ['/a/*']}]}\n");
+    let difference = diff(&two, &one, None).unwrap();
+    assert!(difference.is_empty() && difference.has_paths());
+    let workload = support::orders();
+    let twofold = call().request("GET", "/a/b;v");
+    assert!(!two.decide(&workload, &twofold.as_call()).is_allowed());
+    assert!(one.decide(&workload, &twofold.as_call()).is_allowed());
+    assert_eq!(difference.regions_have(&workload, &twofold.as_call()), None);
+}

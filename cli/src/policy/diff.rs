@@ -78,6 +78,11 @@ fn notes(difference: &Difference) -> Vec<String> {
             "CEL conditions are not looked into: equal ones turn out alike, different ones in any way. A region that says `when` holds as far as they do.".to_owned(),
         );
     }
+    if difference.has_paths() {
+        notes.push(
+            "of a path that can be read in several ways (with `;`) every reading is compared for itself".to_owned(),
+        );
+    }
     for to in &difference.cut_short {
         notes.push(format!(
             "there are too many different changes of calls to {to} to tell them all"
@@ -200,9 +205,17 @@ fn calls(region: &Region) -> String {
     text
 }
 
+/// Methods, of which what is no HTTP has none.
 fn methods(methods: &[Phrase]) -> String {
     match methods {
-        [Phrase { is, except }] if is.is_empty() && *except == [OPAQUE] => "HTTP".to_owned(),
+        [Phrase { is, except }] if is.is_empty() && except.iter().any(|word| word == OPAQUE) => {
+            let except: Vec<&str> = except.iter().map(String::as_str).collect();
+            let methods: Vec<&str> = except.into_iter().filter(|word| *word != OPAQUE).collect();
+            match methods.as_slice() {
+                [] => "HTTP".to_owned(),
+                some => format!("HTTP but {}", some.join(", ")),
+            }
+        }
         some => told(some),
     }
 }

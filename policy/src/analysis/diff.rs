@@ -130,6 +130,15 @@ impl Difference {
         conditions.any(|condition| condition.kind == "when")
     }
 
+    /// Whether rules that ask for paths were compared. Then a call whose path has several readings, all of which must be
+    /// allowed, may be decided in another way without being in a region: where each reading is allowed before and after, and
+    /// one rule allows all of them only before or only after.
+    #[must_use]
+    pub fn has_paths(&self) -> bool {
+        let mut universes = self.compared.iter().map(|compared| &compared.universe);
+        universes.any(|universe| universe.paths.unknown.is_some())
+    }
+
     /// Whether a call to a workload is in a region of calls that become allowed, and in one of those that become denied.
     /// `None` if a CEL condition of the workload's policies would have to be evaluated to say so, or the call's path is
     /// refused or has several readings.
