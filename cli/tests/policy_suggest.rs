@@ -124,12 +124,12 @@ fn files_are_written_where_there_are_none() {
 #[test]
 fn bad_lines_are_told_and_fail_but_do_not_stop() {
     let directory = tempfile::tempdir().unwrap();
-    let log = format!("{LOG}oops\n");
+    let log = format!("{LOG}2026-11-23 INFO up\n{{\"decision\":\"al\n");
     let (code, out, err) = told(&policy(directory.path(), &["suggest", "-"], &log));
     assert_eq!(code, 1);
     assert!(out.contains("kind: AccessPolicy"), "{out}");
     assert!(
-        err.starts_with("stdin:6:1: expected a decision as one JSON object: "),
+        err.starts_with("stdin:7:1: expected a decision as one JSON object: "),
         "{err}"
     );
 
@@ -148,6 +148,10 @@ fn bad_lines_are_told_and_fail_but_do_not_stop() {
     let (code, out, err) = told(&policy(directory.path(), &["suggest", "-"], ""));
     assert_eq!(
         (code, out.as_str(), err.as_str()),
-        (1, "", "there is no call to make a rule of\n")
+        (
+            1,
+            "",
+            "there is no call to make a rule of, in 0 lines that are no decisions\n"
+        )
     );
 }

@@ -180,7 +180,7 @@ fn remarks(evidence: &Evidence, suggestion: &Suggestion) -> String {
         .bad_lines()
         .saturating_sub(evidence.bad().len() as u64);
     if untold > 0 {
-        let _ = writeln!(text, "and {untold} more lines that are no decisions");
+        let _ = writeln!(text, "and {untold} more bad lines");
     }
     for call in &suggestion.uncovered {
         let _ = writeln!(text, "not covered: {call}");
@@ -193,7 +193,11 @@ fn remarks(evidence: &Evidence, suggestion: &Suggestion) -> String {
         );
     }
     if suggestion.policies.is_empty() {
-        let _ = writeln!(text, "there is no call to make a rule of");
+        let other = evidence.other_lines();
+        let _ = writeln!(
+            text,
+            "there is no call to make a rule of, in {other} lines that are no decisions"
+        );
     }
     printable_lines(&text)
 }
@@ -214,6 +218,7 @@ struct Json<'a> {
     different_calls: usize,
     denied_left_out: u64,
     uncovered: &'a [String],
+    other_lines: u64,
     bad_lines: u64,
     bad: Vec<JsonBad<'a>>,
 }
@@ -257,6 +262,7 @@ impl<'a> Json<'a> {
             different_calls: evidence.different_calls(),
             denied_left_out: evidence.left_out(),
             uncovered: &suggestion.uncovered,
+            other_lines: evidence.other_lines(),
             bad_lines: evidence.bad_lines(),
             bad: bad.collect(),
         }

@@ -43,6 +43,7 @@ pub struct Evidence {
     texts: HashSet<Rc<str>>,
     bad: Vec<Diagnostic>,
     bad_lines: u64,
+    other_lines: u64,
     left_out: u64,
     period: Option<(String, String)>,
 }
@@ -101,6 +102,7 @@ impl Evidence {
             texts: HashSet::new(),
             bad: Vec::new(),
             bad_lines: 0,
+            other_lines: 0,
             left_out: 0,
             period: None,
         }
@@ -117,7 +119,7 @@ impl Evidence {
             number = number.saturating_add(1);
             match line.and_then(Line::parse) {
                 Ok(Some(line)) => self.add(&line),
-                Ok(None) => {}
+                Ok(None) => self.other_lines = self.other_lines.saturating_add(1),
                 Err(problem) => {
                     self.bad_lines = self.bad_lines.saturating_add(1);
                     if self.bad.len() < MOST_TOLD {
@@ -144,6 +146,12 @@ impl Evidence {
     #[must_use]
     pub fn bad_lines(&self) -> u64 {
         self.bad_lines
+    }
+
+    /// How many lines are another log's, or empty.
+    #[must_use]
+    pub fn other_lines(&self) -> u64 {
+        self.other_lines
     }
 
     /// How many denied calls were left out.

@@ -63,14 +63,13 @@ pub(super) enum BadLine {
 }
 
 impl Line {
-    /// Reads a line; `None` if it is empty, or JSON that is no decision.
+    /// Reads a line; `None` if it is another log's: a sidecar's own messages often go to the same place.
     pub(super) fn parse(text: &[u8]) -> Result<Option<Self>, BadLine> {
-        if text.trim_ascii().is_empty() {
+        if !text.trim_ascii_start().starts_with(b"{") {
             return Ok(None);
         }
-        // A container's output may have other logs in it.
         let value: serde_json::Value = serde_json::from_slice(text)?;
-        if value.is_object() && value.get("decision").is_none() {
+        if value.get("decision").is_none() {
             return Ok(None);
         }
         let line = Self::deserialize(value)?;

@@ -243,7 +243,7 @@ fn bad_lines_are_told_and_the_others_count() {
     let nowhere = with(good.clone(), json!({"destination": ""}));
     let cut = with(good.clone(), json!({"path": "/aaaa…"}));
     let log = format!(
-        "{good}\n\n{{\"level\":\"info\"}}\nnot json\n{long}\n{wrong_port}\n{wrong_peer}\n{nowhere}\n{cut}\n[1]\n{good}"
+        "{good}\n\n{{\"level\":\"info\"}}\n{{not json\n{long}\n{wrong_port}\n{wrong_peer}\n{nowhere}\n{cut}\n2026-11-24  INFO up\n[1]\n{good}"
     );
     let mut evidence = Evidence::new(Options::default());
     evidence
@@ -260,16 +260,16 @@ fn bad_lines_are_told_and_the_others_count() {
         "a.log:7:1: expected a SPIFFE ID as `peer`, got \"web\"",
         "a.log:8:1: expected a destination as namespace/service-account, got \"\"",
         "a.log:9:1: the path was too long for the log and is cut: no rule can rest on it",
-        "a.log:10:1: expected a decision as one JSON object: ",
     ];
     assert_eq!(told.len(), starts.len(), "{told:#?}");
     for (told, start) in told.iter().zip(starts) {
         assert!(told.starts_with(start), "{told}");
     }
-    assert_eq!((evidence.bad_lines(), evidence.different_calls()), (7, 1));
-    let garbage = "?\n".repeat(1000);
+    assert_eq!((evidence.bad_lines(), evidence.different_calls()), (6, 1));
+    assert_eq!(evidence.other_lines(), 4);
+    let garbage = "{?\n".repeat(1000);
     evidence.read("b.log", garbage.as_bytes()).unwrap();
-    assert_eq!((evidence.bad_lines(), evidence.bad().len()), (1007, 100));
+    assert_eq!((evidence.bad_lines(), evidence.bad().len()), (1006, 100));
 }
 
 /// A call as a log has it, to be judged apart from the code that suggested.
