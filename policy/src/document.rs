@@ -16,6 +16,8 @@ mod read_token_issuer;
 mod seconds;
 mod sharing;
 mod target;
+#[cfg(feature = "tools")]
+mod to_yaml;
 mod token_issuer;
 mod transaction_policy;
 mod trust_domain;
@@ -30,10 +32,15 @@ pub use claims::Claims;
 pub use egress_policy::{EgressPolicy, EgressRule, External};
 pub use excluded::Excluded;
 pub use mesh_mode::{AmbiguousPaths, MeshMode, PeerMode};
+pub(crate) use parse::origin;
+#[cfg(feature = "tools")]
+pub(crate) use parse::refuse_duplicate_names;
 pub use parse::{API_VERSION, Parsed, parse, parse_all};
-pub(crate) use parse::{origin, refuse_duplicate_names};
+pub(crate) use read_token_issuer::told_apart;
 pub(crate) use sharing::Sharing;
 pub use target::Target;
+#[cfg(feature = "tools")]
+pub use to_yaml::{Comments, to_yaml};
 pub use token_issuer::{KeySource, TokenIssuer, TokenLocation};
 pub use transaction_policy::{TransactionPolicy, TransactionRule};
 pub use trust_domain::{BundleEndpoint, EndpointProfile, TrustDomainDocument};

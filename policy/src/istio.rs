@@ -13,6 +13,8 @@ mod authorization_policy;
 mod budget;
 mod condition;
 mod convert;
+#[cfg(feature = "tools")]
+mod import;
 mod metadata;
 mod path;
 mod peer_authentication;
@@ -20,11 +22,21 @@ mod request_authentication;
 mod selector;
 mod term;
 
+use std::cell::RefCell;
+
 use self::budget::Budget;
-use crate::Diagnostics;
-use crate::document::{Document, refuse_duplicate_names};
+#[cfg(feature = "tools")]
+pub use self::import::{Imported, import};
+use crate::Diagnostic;
+use crate::document::{Document, origin};
 use crate::pattern::Name;
-use crate::yaml::{Report, Value, closest, read_documents};
+use crate::yaml::{Value, closest};
+#[cfg(feature = "tools")]
+use crate::{
+    Diagnostics,
+    document::refuse_duplicate_names,
+    yaml::{Report, read_documents},
+};
 
 /// The versions that are read; they have the same fields.
 pub const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
@@ -64,38 +76,13 @@ pub(crate) fn is_istio(api_version: &str) -> bool {
     api_version.starts_with(GROUP)
 }
 
-/// Reads the documents of Istio in some files, pairs of a path, for messages, and a text. Lists of documents, as
-/// `kubectl get -o yaml` writes them, are taken apart; other documents are skipped.
-///
-/// # Errors
-/// Every mistake, by file and line.
-pub fn parse(
-    files: impl IntoIterator<Item = (String, String)>,
-    options: Options,
-) -> Result<Vec<Document>, Diagnostics> {
-    let reader = Reader {
-        options,
-        budget: Budget::default(),
-    };
-    let mut documents = Vec::new();
-    let mut diagnostics = Vec::new();
-    for (file, text) in files {
-        let report = Report::new(&file);
-        for node in read_documents(&text, &report) {
-            let value = report.value(&node);
-            match (value.peek("kind"), value.peek("apiVersion")) {
-                (Some("List"), _) => {
-                    value.list_in("items", |item| documents.extend(reader.read_any(item)));
-                }
-                _ => documents.extend(reader.read_any(value)),
-            }
-        }
-        diagnostics.extend(report.into_diagnostics());
-    }
-    refuse_duplicate_names(&documents, &mut diagnostics);
-    match diagnostics.is_empty() {
-        true => Ok(documents),
-        false => Err(Diagnostics::new(diagnostics)),
+/// What an import tells of documents that are no mistake.
+#[derive(Debug, Default)]
+struct Notes(RefCell<Vec<Diagnostic>>);
+
+impl Notes {
+    fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.0.into_inner()
     }
 }
 
@@ -104,10 +91,42 @@ pub fn parse(
 pub(crate) struct Reader {
     options: Options,
     budget: Budget,
+    /// Kept for an import only.
+    notes: Option<Notes>,
 }
 
 impl Reader {
+    /// Reads the documents of Istio in some files. Lists of documents, as `kubectl get -o yaml` writes them, are taken
+    /// apart; other documents are skipped.
+    #[cfg(feature = "tools")]
+    fn read_files(
+        &self,
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Vec<Document>, Diagnostics> {
+        let mut documents = Vec::new();
+        let mut diagnostics = Vec::new();
+        for (file, text) in files {
+            let report = Report::new(&file);
+            for node in read_documents(&text, &report) {
+                let value = report.value(&node);
+                match value.peek("kind") {
+                    Some("List") => {
+                        value.list_in("items", |item| documents.extend(self.read_any(item)));
+                    }
+                    _ => documents.extend(self.read_any(value)),
+                }
+            }
+            diagnostics.extend(report.into_diagnostics());
+        }
+        refuse_duplicate_names(&documents, &mut diagnostics);
+        match diagnostics.is_empty() {
+            true => Ok(documents),
+            false => Err(Diagnostics::new(diagnostics)),
+        }
+    }
+
     /// Reads a document, or skips it if it is not Istio's.
+    #[cfg(feature = "tools")]
     fn read_any(&self, value: Value<'_>) -> Vec<Document> {
         match value.peek("apiVersion") {
             Some(version) if is_istio(version) => self.read(value).unwrap_or_default(),
@@ -115,36 +134,41 @@ impl Reader {
         }
     }
 
+    /// Notes for an import what is no mistake.
+    fn note(&self, at: Value<'_>, message: &str) {
+        if let Some(notes) = &self.notes {
+            notes.0.borrow_mut().push(origin(at).diagnostic(message));
+        }
+    }
+
     /// Reads a document. `None` after a mistake was noted.
     pub(crate) fn read(&self, value: Value<'_>) -> Option<Vec<Document>> {
-        read(value, &self.options, &self.budget)
-    }
-}
-
-fn read(value: Value<'_>, options: &Options, budget: &Budget) -> Option<Vec<Document>> {
-    match value.peek("apiVersion") {
-        Some(version) if !API_VERSIONS.contains(&version) => {
-            return value.mistake(format!(
+        match value.peek("apiVersion") {
+            Some(version) if !API_VERSIONS.contains(&version) => value.mistake(format!(
                 "unknown version {version:?}, expected {}",
                 API_VERSIONS.join(" or ")
-            ));
+            )),
+            _ => self.read_kind(value),
         }
-        _ => {}
     }
-    match value.peek("kind") {
-        Some("AuthorizationPolicy") => {
-            let policy = authorization_policy::read(value, options)?;
-            convert::policy(policy, budget).map(|policy| vec![Document::AccessPolicy(policy)])
+
+    fn read_kind(&self, value: Value<'_>) -> Option<Vec<Document>> {
+        match value.peek("kind") {
+            Some("AuthorizationPolicy") => {
+                let policy = authorization_policy::read(value, &self.options)?;
+                convert::policy(policy, &self.budget)
+                    .map(|policy| vec![Document::AccessPolicy(policy)])
+            }
+            Some("RequestAuthentication") => request_authentication::read(value, self),
+            Some("PeerAuthentication") => peer_authentication::read(value, self),
+            Some(kind) => {
+                let help = match closest(kind, KINDS) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("expected one of {}", KINDS.join(", ")),
+                };
+                value.mistake(format!("unknown kind {kind:?}, {help}"))
+            }
+            None => value.mistake("missing field `kind`"),
         }
-        Some("RequestAuthentication") => request_authentication::read(value, options),
-        Some("PeerAuthentication") => peer_authentication::read(value, options),
-        Some(kind) => {
-            let help = match closest(kind, KINDS) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("expected one of {}", KINDS.join(", ")),
-            };
-            value.mistake(format!("unknown kind {kind:?}, {help}"))
-        }
-        None => value.mistake("missing field `kind`"),
     }
 }

@@ -338,6 +338,35 @@ fn check(policies: &[istio_reference::Policy], call: &TestCall) {
     }
 }
 
+/// The same policies as own kinds, read back from what an import writes.
+#[cfg(feature = "tools")]
+fn imported(policies: &[istio_reference::Policy]) -> Vec<Document> {
+    let files = policies
+        .iter()
+        .enumerate()
+        .map(|(at, policy)| (format!("{at}.yaml"), policy.to_yaml(&format!("p{at}"))));
+    let permissive = ("mode.yaml".to_owned(), PERMISSIVE.to_owned());
+    let options = countersign_policy::istio::Options::default();
+    let imported = countersign_policy::istio::import(files.chain([permissive]), options).unwrap();
+    document::parse([("own.yaml".to_owned(), imported.yaml)]).unwrap()
+}
+
+#[cfg(feature = "tools")]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_an_import_writes_decides_alike(policies in policies(), calls in prop::collection::vec(a_call(), 8)) {
+        let (converted, imported) = (compile(documents(&policies)), compile(imported(&policies)));
+        for call in &calls {
+            let (one, other) = (call.judged_by(&converted), call.judged_by(&imported));
+            prop_assert_eq!(one.is_allowed(), other.is_allowed());
+            let rule = |decision: &countersign_policy::Decision| decision.rule.as_ref().map(|rule| rule.rule.clone());
+            prop_assert_eq!(rule(&one), rule(&other));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -9,6 +9,7 @@ mod diff;
 mod directory;
 mod explain;
 mod format;
+mod import;
 mod load;
 mod reach;
 mod revision;
@@ -44,6 +45,8 @@ pub(crate) enum PolicyCommand {
     Reach(reach::ReachArguments),
     /// Suggest the least policy that allows what decision logs show
     Suggest(suggest::SuggestArguments),
+    /// Write other meshes' policy in the kinds of this one
+    Import(import::ImportArguments),
 }
 
 /// Runs a subcommand.
@@ -61,5 +64,6 @@ pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Bo
         PolicyCommand::Diff(arguments) => diff::run(arguments, output)?,
         PolicyCommand::Reach(arguments) => reach::run(arguments, output)?,
         PolicyCommand::Suggest(arguments) => suggest::run(arguments, output)?,
+        PolicyCommand::Import(arguments) => import::run(arguments, output)?,
     })
 }

@@ -53,9 +53,7 @@ struct Spec {
 fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
     let target = fields.default("target", Target::default(), target::read);
     let issuer = fields.required("issuer", Value::string);
-    let audiences = fields.required("audiences", |v| {
-        v.non_empty_list("audiences", Value::string)
-    });
+    let audiences = fields.required("audiences", audiences);
     let algorithms = fields.default("algorithms", Algorithm::DEFAULT.to_vec(), |value| {
         value.non_empty_list("signature algorithms", |v| {
             v.parsed("a signature algorithm such as ES256")
@@ -83,6 +81,16 @@ fn spec(fields: &mut Fields<'_>) -> Option<Spec> {
         claim_headers,
         payload_header,
     })
+}
+
+/// Written in the place of the list: tokens for whomever are accepted.
+pub(super) const ANY_AUDIENCE: &str = "*";
+
+fn audiences(value: Value<'_>) -> Option<Vec<String>> {
+    match value.is_string() && value.text()? == ANY_AUDIENCE {
+        true => Some(Vec::new()),
+        false => value.non_empty_list("audiences", Value::string),
+    }
 }
 
 fn keys(fields: &mut Fields<'_>) -> Option<KeySource> {
@@ -173,7 +181,7 @@ fn claim_headers(value: Value<'_>) -> Option<BTreeMap<ClaimHeader, String>> {
 }
 
 /// A header that is filled from a token is emptied of everything else: it cannot carry the token, or another claim, too.
-fn told_apart(
+pub(crate) fn told_apart(
     fields: &Fields<'_>,
     from: &[TokenLocation],
     claims: &BTreeMap<ClaimHeader, String>,
@@ -183,7 +191,7 @@ fn told_apart(
         && claims.contains_key(payload)
     {
         return fields.value().mistake(format!(
-            "`payloadHeader` and `claimHeaders` both fill {payload}: one header tells one thing"
+            "{payload} is filled with all claims and with one: a header tells one thing"
         ));
     }
     let carries_token = |header: &&ClaimHeader| {
@@ -194,7 +202,7 @@ fn told_apart(
     match claims.keys().chain(payload).find(carries_token) {
         None => Some(()),
         Some(header) => fields.value().mistake(format!(
-            "{header} carries the token, by `from`: it cannot be filled with a claim, too"
+            "{header} carries the token: it cannot be filled with a claim, too"
         )),
     }
 }

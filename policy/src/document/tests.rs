@@ -409,8 +409,8 @@ p.yaml:8:44: expected a header such as x-jwt-sub, got \"host\": it is a header o
 p.yaml:8:54: expected a header such as x-jwt-sub, got \"a b\": ' ' is not allowed in the name of a header
 p.yaml:8:62: expected a string, got an empty one
 p.yaml:9:18: expected a header such as x-jwt-sub, got \"countersign_peer\": it is a header of the connection or of the sidecar's own; choose another, such as x-jwt-sub
-p.yaml:14:7: `payloadHeader` and `claimHeaders` both fill x-a: one header tells one thing
-p.yaml:19:7: authorization carries the token, by `from`: it cannot be filled with a claim, too";
+p.yaml:14:7: x-a is filled with all claims and with one: a header tells one thing
+p.yaml:19:7: authorization carries the token: it cannot be filled with a claim, too";
     assert_eq!(errors(text), expected);
 }
 
@@ -492,4 +492,54 @@ fn what_is_skipped_is_noted() {
             "p.yaml:13:1: a PolicyTest is no policy: tests stand in files of their own that end in .test.yaml"
         ]
     );
+}
+
+#[cfg(feature = "tools")]
+mod written {
+    use super::*;
+
+    /// Without places: a text that is written has its own.
+    fn json(document: &Document) -> serde_json::Value {
+        let mut json = serde_json::to_value(document).unwrap();
+        forget_places(&mut json);
+        json
+    }
+
+    fn forget_places(json: &mut serde_json::Value) {
+        match json {
+            serde_json::Value::Object(fields) => {
+                fields.remove("origin");
+                fields.values_mut().for_each(forget_places);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(forget_places),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_kind_is_read_back_as_it_was() {
+        let any = CORP
+            .replace("name: corp", "name: any")
+            .replace("[shop]", "\"*\"");
+        let text = format!("{ORDERS}---{OTHERS}---{CORP}---{any}");
+        let documents = parse([("p.yaml".to_owned(), text)]).unwrap();
+        let comments = vec![
+            Comments {
+                document: vec!["from a.yaml:1".to_owned(), "two\nlines".to_owned()],
+                rules: vec![vec!["the first".to_owned()]],
+            };
+            documents.len()
+        ];
+        let written = to_yaml(&documents, &comments).unwrap();
+        let again = parse([("q.yaml".to_owned(), written.clone())]).unwrap();
+        assert_eq!(documents.len(), again.len());
+        for (before, after) in documents.iter().zip(&again) {
+            assert_eq!(json(before), json(after), "{written}");
+        }
+        assert!(written.contains("# twolines"), "{written}");
+        assert!(
+            written.contains("  # the first\n  - name: everything at once\n"),
+            "{written}"
+        );
+    }
 }

@@ -22,8 +22,7 @@ pub struct TokenIssuer {
     pub target: Target,
     /// The claim `iss`, exactly (RFC 7519 §4.1.1).
     pub issuer: String,
-    /// A token has to be for one of these (RFC 7519 §4.1.3); none is any audience, which only documents of Istio
-    /// say.
+    /// A token has to be for one of these (RFC 7519 §4.1.3); none is any audience, which is written `"*"`.
     pub audiences: Vec<String>,
     /// The signature algorithms that are accepted. At least one.
     pub algorithms: Vec<Algorithm>,

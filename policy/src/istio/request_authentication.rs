@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use countersign_identity::jwt::{Algorithm, KeySet};
 
-use super::{Options, metadata, selector};
+use super::{Reader, metadata, selector};
 use crate::document::{
-    Document, KeySource, Metadata, Origin, Target, TokenIssuer, TokenLocation, origin,
+    Document, KeySource, Metadata, Origin, Target, TokenIssuer, TokenLocation, origin, told_apart,
 };
 use crate::pattern::{ClaimHeader, HeaderName};
 use crate::yaml::{Fields, Value};
@@ -19,10 +19,10 @@ const LEEWAY: Duration = Duration::from_secs(60);
 /// The claims that are lists of words, whatever a rule says.
 const ALWAYS_WORDS: [&str; 2] = ["scope", "permission"];
 
-pub(super) fn read(value: Value<'_>, options: &Options) -> Option<Vec<Document>> {
+pub(super) fn read(value: Value<'_>, reader: &Reader) -> Option<Vec<Document>> {
     value.mapping(|fields| {
-        let header = metadata::read(fields, options);
-        let spec = fields.nullable("spec", |value| value.mapping(spec));
+        let header = metadata::read(fields, &reader.options);
+        let spec = fields.nullable("spec", |value| value.mapping(|fields| spec(fields, reader)));
         let (metadata, (target, rules)) = (header?.metadata, spec?.unwrap_or_default());
         let several = rules.len() > 1;
         let issuers = rules.into_iter().zip(1_usize..).map(|(rule, number)| {
@@ -50,10 +50,12 @@ fn numbered(value: Value<'_>, metadata: &Metadata, number: usize) -> Option<crat
     }
 }
 
-fn spec(fields: &mut Fields<'_>) -> Option<(Target, Vec<JwtRule>)> {
+fn spec(fields: &mut Fields<'_>, reader: &Reader) -> Option<(Target, Vec<JwtRule>)> {
     let target = selector::read(fields);
     let rules = fields.nullable("jwtRules", |value| {
-        value.list("rules", |value| value.mapping(jwt_rule))
+        value.list("rules", |value| {
+            value.mapping(|fields| jwt_rule(fields, reader))
+        })
     });
     Some((target?, rules?.unwrap_or_default()))
 }
@@ -88,7 +90,7 @@ impl JwtRule {
     }
 }
 
-fn jwt_rule(fields: &mut Fields<'_>) -> Option<JwtRule> {
+fn jwt_rule(fields: &mut Fields<'_>, reader: &Reader) -> Option<JwtRule> {
     let value = fields.value();
     let issuer = fields.required("issuer", Value::string);
     let audiences = fields.default("audiences", Vec::new(), Value::strings);
@@ -97,22 +99,29 @@ fn jwt_rule(fields: &mut Fields<'_>) -> Option<JwtRule> {
     let claim_headers = fields.default("outputClaimToHeaders", BTreeMap::new(), claim_headers);
     let payload_header = fields.optional("outputPayloadToHeader", |v| v.parsed(CLAIM_HEADER));
     let forward = fields.default("forwardOriginalToken", false, Value::bool);
-    // How long a fetch of the keys may take is the proxy's own configuration here, and decides nothing.
-    let timeout = fields.optional("timeout", Value::text);
+    let timeout = fields.optional("timeout", |value| {
+        reader.note(
+            value,
+            "how long a fetch of keys may take is the mesh's own configuration here",
+        );
+        value.text()
+    });
     let words = fields.default("spaceDelimitedClaims", Vec::new(), |value| {
         value.list("claims", words)
     });
     timeout?;
     words?;
+    let (from, claim_headers, payload_header) = (from?, claim_headers?, payload_header?);
+    told_apart(fields, &from, &claim_headers, payload_header.as_ref())?;
     Some(JwtRule {
         origin: origin(value),
         issuer: issuer?,
         audiences: audiences?,
         keys: keys?,
-        from: from?,
+        from,
         forward: forward?,
-        claim_headers: claim_headers?,
-        payload_header: payload_header?,
+        claim_headers,
+        payload_header,
     })
 }
 
