@@ -11,12 +11,13 @@ TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign
 DENY_VERSION := 0.20.2
 DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
-# $(call need,program,package): stops with the command that installs what is missing.
-need = command -v $(1) >/dev/null || { echo "$(1) is missing; it comes with: apt-get install $(2)" >&2; exit 2; }
+# $(call need,program,package): installs what is missing where that is possible, and else stops with the command that does.
+need = command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update --quiet && apt-get install --quiet --yes $(2); } \
+	|| { echo "$(1) is missing; it comes with: apt-get install $(2)" >&2; exit 2; }
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build all programs, development profile
@@ -29,7 +30,7 @@ demo: build ## Run the shop on a mesh, and show what is allowed and what is not
 
 .PHONY: test
 test: build ## Run unit, property and end-to-end tests
-	@$(call need,ssh-keygen,openssh-client)
+	@$(call need,ssh-keygen,openssh-client); $(call need,gpg,gnupg)
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
 	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins
 	$(CARGO) test --locked --workspace --no-fail-fast --test '*'
