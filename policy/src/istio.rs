@@ -15,6 +15,8 @@ mod condition;
 mod convert;
 #[cfg(feature = "tools")]
 mod import;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod metadata;
 mod path;
 mod peer_authentication;

@@ -342,3 +342,20 @@ spec: {jwtRules: [{jwksUri: ftp://x, spaceDelimitedClaims: [roles], fromCookies:
         include_str!("istio_reference/refused.txt").trim_end()
     );
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_policy() {
+    let text = include_str!("../../docs/istio.md");
+    let blocks = text.split("```yaml\n").skip(1).map(|rest| {
+        let block = rest.split("```").next().unwrap();
+        let indent = block.len() - block.trim_start_matches(' ').len();
+        let lines = block
+            .lines()
+            .map(|line| line.get(indent..).unwrap_or_default());
+        lines.collect::<Vec<_>>().join("\n")
+    });
+    let files: Vec<(String, String)> = blocks.map(|block| ("istio.md".to_owned(), block)).collect();
+    assert_eq!(files.len(), 2);
+    let documents = document::parse(files).unwrap();
+    Policy::compile("docs", &domain(), documents).unwrap();
+}

@@ -37,8 +37,8 @@ struct Spec {
     target: Option<Target>,
     /// The claim `iss`, exactly. Without `jwks` and `jwksUri`, the keys are found by OpenID Connect discovery here.
     issuer: Text,
-    /// A token has to be for one of these.
-    audiences: List<Text>,
+    /// A token has to be for one of these; `"*"` in the place of the list is any audience.
+    audiences: Audiences,
     /// Accepted signature algorithms. Default: ES256, ES384, RS256, PS256, EdDSA.
     algorithms: Option<List<AlgorithmName>>,
     /// The keys, inline: a JSON Web Key Set, as YAML or as a string.
@@ -55,6 +55,24 @@ struct Spec {
     claim_headers: Option<ClaimHeaders>,
     /// A header in which the application is told all claims.
     payload_header: Option<ClaimHeader>,
+}
+
+/// For whom a token has to be.
+#[derive(Debug)]
+struct Audiences;
+
+impl JsonSchema for Audiences {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Audiences".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"const": "*"}, List::<Text>::json_schema(generator)]})
+    }
 }
 
 /// Headers by name.
