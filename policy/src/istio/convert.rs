@@ -8,6 +8,8 @@
 mod callers;
 mod calls;
 mod cel;
+mod identity;
+mod token;
 
 use std::sync::Arc;
 

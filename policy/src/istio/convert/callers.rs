@@ -1,20 +1,12 @@
 //! Who calls: the terms of a source as `from`, `subject` and conditions.
 
-use countersign_identity::TrustDomain;
-
 use super::cel::{self, Part};
-use super::{Context, product};
+use super::identity::{self, Identity, anywhere, own};
+use super::{Context, product, token};
 use crate::document::{Action, Claims, Source, SourceFields};
 use crate::istio::budget::{TooMany, Weigh};
 use crate::istio::term::{Account, Term, Values};
-use crate::pattern::{
-    Cidr, ClaimValue, SpiffePattern, TextPattern, TrustDomainPattern, WorkloadPattern,
-};
-
-/// Istio's name for the trust domain of the mesh, whichever that is.
-const OWN_TRUST_DOMAIN: &str = "cluster.local";
-/// Claims that are lists of words in one string (RFC 8693 §4.2).
-const WORDS: [&str; 2] = ["scope", "permission"];
+use crate::pattern::{Cidr, TextPattern, TrustDomainPattern, WorkloadPattern};
 
 /// One way for a source to hold: all of it has to.
 #[derive(Clone, Debug, Default)]
@@ -97,15 +89,6 @@ impl Weigh for Add {
             .saturating_add(self.not.len())
             .saturating_add(self.conditions.len())
     }
-}
-
-/// A principal or another identity as a field of a rule, if there is one that says the same.
-enum Identity {
-    Fields(SourceFields),
-    /// A workload of the mesh's own trust domain.
-    Own(WorkloadPattern),
-    /// Names of any trust domain.
-    Anywhere(SourceFields),
 }
 
 /// The ways in which all terms hold.
@@ -199,14 +182,17 @@ fn both(before: Option<&[Cidr]>, ranges: &[Cidr]) -> Option<Vec<Cidr>> {
 /// The ways in which a term holds.
 fn alternatives(term: &Term, context: &Context<'_>) -> Vec<Add> {
     match term {
-        Term::Principal(values) => identities(values, "peer.id", principal, principal_pattern),
-        Term::Namespace(values) => identities(values, "peer.namespace", namespace, |pattern| {
-            cel::quoted(&pattern.to_string())
-        }),
+        Term::Principal(values) => identities(
+            values,
+            "peer.id",
+            identity::principal,
+            identity::principal_pattern,
+        ),
+        Term::Namespace(values) => {
+            identities(values, "peer.namespace", identity::namespace, as_it_is)
+        }
         Term::TrustDomain(values) => {
-            identities(values, "peer.trustDomain", trust_domain, |pattern| {
-                cel::quoted(&pattern.to_string())
-            })
+            identities(values, "peer.trustDomain", identity::trust_domain, as_it_is)
         }
         Term::ServiceAccount(values) => accounts(values),
         Term::SourceIp(values) => vec![addresses(values, Positive::Addresses, |cidr| {
@@ -219,11 +205,22 @@ fn alternatives(term: &Term, context: &Context<'_>) -> Vec<Add> {
             forwarded_for: Some(cidr),
             ..SourceFields::default()
         })],
-        Term::RequestPrincipal(values) => request_principals(values, context.action),
-        Term::Claim(names, values) => claims(names, values, context.action),
+        Term::RequestPrincipal(values) => {
+            let field = token::principal_field(&values.any_of, context.action);
+            token_fact(&token::principal(), values, field)
+        }
+        Term::Claim(names, values) => {
+            let field = token::claim_field(names, &values.any_of, context.action);
+            token_fact(&token::claim(names), values, field)
+        }
         // The others are not about the caller.
         _ => vec![nothing()],
     }
+}
+
+/// The expression of a pattern for texts.
+fn as_it_is(pattern: &TextPattern) -> String {
+    cel::quoted(&pattern.to_string())
 }
 
 fn nothing() -> Add {
@@ -317,115 +314,6 @@ fn identities(
     ways
 }
 
-fn anywhere(fields: SourceFields) -> SourceFields {
-    SourceFields {
-        trust_domain: Some(TrustDomainPattern::Any),
-        ..fields
-    }
-}
-
-fn own(workload: WorkloadPattern) -> SourceFields {
-    SourceFields {
-        workload: Some(workload),
-        ..SourceFields::default()
-    }
-}
-
-fn workload(text: &str) -> Option<WorkloadPattern> {
-    text.parse().ok()
-}
-
-fn spiffe(text: &str) -> Option<SourceFields> {
-    let pattern: SpiffePattern = format!("spiffe://{text}").parse().ok()?;
-    Some(SourceFields {
-        spiffe: Some(pattern),
-        ..SourceFields::default()
-    })
-}
-
-/// `trust-domain/ns/namespace/sa/account` in its five parts, the last one perhaps empty.
-fn parts(text: &str) -> Option<[&str; 5]> {
-    let parts: Vec<&str> = text.split('/').collect();
-    parts.try_into().ok()
-}
-
-fn principal(pattern: &TextPattern) -> Option<Identity> {
-    match pattern {
-        TextPattern::Present => Some(Identity::Fields(anywhere(SourceFields::default()))),
-        TextPattern::Exact(text) => match parts(text) {
-            Some([OWN_TRUST_DOMAIN, "ns", namespace, "sa", account]) => {
-                workload(&format!("{namespace}/{account}")).map(Identity::Own)
-            }
-            Some([OWN_TRUST_DOMAIN, ..]) => None,
-            _ => spiffe(text).map(Identity::Fields),
-        },
-        TextPattern::Prefix(text) => match parts(text) {
-            Some([OWN_TRUST_DOMAIN, "ns", namespace, "sa", ""]) => {
-                workload(&format!("{namespace}/*")).map(Identity::Own)
-            }
-            Some([OWN_TRUST_DOMAIN, ..]) => None,
-            _ => {
-                let above = text.strip_suffix('/')?;
-                spiffe(&format!("{above}/**")).map(Identity::Fields)
-            }
-        },
-        TextPattern::Suffix(text) => {
-            let names = match text.split('/').collect::<Vec<_>>().as_slice() {
-                ["", "ns", namespace, "sa", account] => format!("{namespace}/{account}"),
-                ["", "sa", account] => format!("*/{account}"),
-                _ => return None,
-            };
-            let workload = workload(&names)?;
-            Some(Identity::Anywhere(own(workload)))
-        }
-    }
-}
-
-/// The expression of a pattern for SPIFFE IDs.
-fn principal_pattern(pattern: &TextPattern) -> String {
-    let text = pattern.to_string();
-    match pattern {
-        TextPattern::Suffix(_) | TextPattern::Present => cel::quoted(&text),
-        TextPattern::Exact(_) | TextPattern::Prefix(_) => {
-            let own = text
-                .strip_prefix(OWN_TRUST_DOMAIN)
-                .filter(|rest| rest.starts_with('/') && parts(&text).is_some());
-            match own {
-                Some(rest) => {
-                    format!(
-                        "\"spiffe://\" + destination.trustDomain + {}",
-                        cel::quoted(rest)
-                    )
-                }
-                None => cel::quoted(&format!("spiffe://{text}")),
-            }
-        }
-    }
-}
-
-fn namespace(pattern: &TextPattern) -> Option<Identity> {
-    match pattern {
-        TextPattern::Present => workload("*/*").map(own).map(Identity::Anywhere),
-        TextPattern::Exact(name) => Some(Identity::Anywhere(SourceFields {
-            namespace: Some(name.parse().ok()?),
-            ..SourceFields::default()
-        })),
-        TextPattern::Prefix(_) | TextPattern::Suffix(_) => None,
-    }
-}
-
-fn trust_domain(pattern: &TextPattern) -> Option<Identity> {
-    let domain = match pattern {
-        TextPattern::Present => TrustDomainPattern::Any,
-        TextPattern::Exact(name) => TrustDomainPattern::Is(TrustDomain::parse(name).ok()?),
-        TextPattern::Prefix(_) | TextPattern::Suffix(_) => return None,
-    };
-    Some(Identity::Fields(SourceFields {
-        trust_domain: Some(domain),
-        ..SourceFields::default()
-    }))
-}
-
 fn accounts(values: &Values<Account>) -> Vec<Add> {
     let field = |account: &Account| {
         own(WorkloadPattern::exact(
@@ -459,26 +347,6 @@ fn accounts(values: &Values<Account>) -> Vec<Add> {
     }]
 }
 
-/// A part of the token, as a condition sees it.
-fn claim(names: &[String]) -> String {
-    let way: Vec<String> = std::iter::once("claims".to_owned())
-        .chain(names.iter().cloned())
-        .collect();
-    let claim = cel::lookup("subject", &way);
-    match names {
-        [name] if WORDS.contains(&name.as_str()) => format!("words({claim})"),
-        _ => claim,
-    }
-}
-
-fn claims(names: &[String], values: &Values<TextPattern>, action: Action) -> Vec<Add> {
-    token_fact(
-        &claim(names),
-        values,
-        claim_field(names, &values.any_of, action),
-    )
-}
-
 /// Values of a fact of the token, with the field that says as much as `any_of`, if there is one.
 fn token_fact(fact: &str, values: &Values<TextPattern>, field: Option<Claims>) -> Vec<Add> {
     let conditions: Vec<Part> = cel::texts(&values.none_of)
@@ -506,65 +374,6 @@ fn token_fact(fact: &str, values: &Values<TextPattern>, field: Option<Claims>) -
     }
 }
 
-/// The values of a claim as a field of `subject`. That never matches an opaque connection, as only an ALLOW rule wants
-/// it. A name with a dot would be a way there.
-fn claim_field(names: &[String], values: &[TextPattern], action: Action) -> Option<Claims> {
-    let plain = names
-        .iter()
-        .all(|name| !name.is_empty() && !name.contains('.'));
-    let words = matches!(names, [name] if WORDS.contains(&name.as_str()));
-    if action != Action::Allow || !plain || words {
-        return None;
-    }
-    let values: Option<Vec<ClaimValue>> = values
-        .iter()
-        .map(|value| {
-            value
-                .exact()
-                .map(|text| ClaimValue::String(text.to_owned()))
-        })
-        .collect();
-    Some(Claims::from([(names.join("."), values?)]))
-}
-
-/// A token's principal is `issuer/subject`.
-fn request_principals(values: &Values<TextPattern>, action: Action) -> Vec<Add> {
-    let parts = ["iss", "sub"].map(|name| claim(&[name.to_owned()]));
-    let fact = format!("join([{}], \"/\")", parts.join(", "));
-    token_fact(
-        &fact,
-        values,
-        request_principal_field(&values.any_of, action),
-    )
-}
-
-/// Several subjects of one issuer, as fields of `subject`. An issuer may have slashes: the last one is before the
-/// subject.
-fn request_principal_field(values: &[TextPattern], action: Action) -> Option<Claims> {
-    let parts: Option<Vec<(&str, &str)>> = values
-        .iter()
-        .map(|value| value.exact()?.rsplit_once('/'))
-        .collect();
-    let parts = parts?;
-    let (issuer, _) = *parts.first()?;
-    let is_one = parts
-        .iter()
-        .all(|(other, subject)| *other == issuer && !subject.is_empty());
-    if action != Action::Allow || !is_one || issuer.is_empty() {
-        return None;
-    }
-    let subjects = parts
-        .iter()
-        .map(|(_, subject)| ClaimValue::String((*subject).to_owned()));
-    Some(Claims::from([
-        (
-            "iss".to_owned(),
-            vec![ClaimValue::String(issuer.to_owned())],
-        ),
-        ("sub".to_owned(), subjects.collect()),
-    ]))
-}
-
 impl Collected {
     fn finish(mut self, context: &Context<'_>) -> Result<Callers, TooMany> {
         let allow = context.action == Action::Allow;
@@ -581,7 +390,7 @@ impl Collected {
             match entry {
                 Not::Fields(fields) | Not::Anywhere(fields) => not.push(fields),
                 Not::Own(workload) if reads_own => not.push(own(workload)),
-                Not::Own(workload) => unsaid.push(own_pattern(&workload)),
+                Not::Own(workload) => unsaid.push(identity::own_pattern(&workload)),
             }
         }
         self.conditions.extend(
@@ -646,15 +455,6 @@ impl Collected {
         });
         Ok(sources.collect())
     }
-}
-
-/// The pattern for the ID of a workload of the own trust domain.
-fn own_pattern(workload: &WorkloadPattern) -> String {
-    let path = format!("/ns/{}", workload.to_string().replacen('/', "/sa/", 1));
-    format!(
-        "\"spiffe://\" + destination.trustDomain + {}",
-        cel::quoted(&path)
-    )
 }
 
 fn has_identity(fields: &SourceFields) -> bool {
