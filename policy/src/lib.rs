@@ -32,6 +32,8 @@ pub mod files;
 pub mod format;
 mod index;
 pub mod istio;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 mod near_miss;
 mod normal_path;
 pub mod pattern;

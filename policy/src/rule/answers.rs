@@ -2,7 +2,7 @@
 //!
 //! Whoever judges asks whether all answers are yes; who explains tells each of them. So both have the same.
 
-use countersign_identity::{SpiffeId, WorkloadName};
+use countersign_identity::{SpiffeId, TrustDomain, WorkloadName};
 use serde_json::{Map, Value};
 
 use super::{CompiledRule, Judged};
@@ -206,16 +206,24 @@ fn has_header(request: Request<'_>, name: &str, accepted: &[String], in_doubt: b
     if lines < 2 || (any && in_doubt) {
         return any;
     }
-    let mut joined: Vec<u8> = Vec::new();
+    accepted
+        .iter()
+        .any(|wanted| is_joined(request, name, wanted.as_bytes()))
+}
+
+/// Whether the lines of a header, joined, are `wanted`.
+fn is_joined(request: Request<'_>, name: &str, wanted: &[u8]) -> bool {
+    let mut left = Some(wanted);
+    let mut separator: &[u8] = b"";
     request.headers.for_each(&mut |given, value| {
         if given.eq_ignore_ascii_case(name) {
-            if !joined.is_empty() {
-                joined.extend_from_slice(b", ");
-            }
-            joined.extend_from_slice(value.trim_ascii());
+            left = left
+                .and_then(|left| left.strip_prefix(separator))
+                .and_then(|left| left.strip_prefix(value.trim_ascii()));
+            separator = b", ";
         }
     });
-    is_accepted(&joined)
+    left.is_some_and(<[u8]>::is_empty)
 }
 
 fn has_audience(subject: &Subject, audience: &str) -> bool {
@@ -288,18 +296,35 @@ pub(crate) fn intent_answers<'a>(
 }
 
 fn is_requester(rule: &CompiledRule, wanted: &RequesterPattern, intent: &Intent) -> bool {
-    let Ok(requester) = intent.req_wl.parse::<SpiffeId>() else {
-        return false;
-    };
     match wanted {
-        RequesterPattern::Spiffe(pattern) => pattern.matches(&requester),
+        RequesterPattern::Spiffe(pattern) if !pattern.is_prefix() => {
+            pattern.id().as_str() == intent.req_wl
+        }
+        RequesterPattern::Spiffe(pattern) => intent
+            .req_wl
+            .parse::<SpiffeId>()
+            .is_ok_and(|requester| pattern.matches(&requester)),
         RequesterPattern::Workload(pattern) => {
-            *requester.trust_domain() == rule.local
-                && requester
-                    .workload()
-                    .is_some_and(|name| pattern.matches(name))
+            workload_of(&intent.req_wl, &rule.local).is_some_and(|name| pattern.matches(name))
         }
     }
+}
+
+/// The workload of this trust domain that an ID names; the ID is taken apart rather than kept.
+fn workload_of<'i>(id: &'i str, domain: &TrustDomain) -> Option<WorkloadName<'i>> {
+    let path = id
+        .strip_prefix("spiffe://")?
+        .strip_prefix(domain.as_str())?
+        .strip_prefix("/ns/")?;
+    let (namespace, service_account) = path.split_once("/sa/")?;
+    let is_segment = |text: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        !matches!(text, "" | "." | "..") && text.chars().all(allowed)
+    };
+    (is_segment(namespace) && is_segment(service_account)).then_some(WorkloadName {
+        namespace,
+        service_account,
+    })
 }
 
 /// The path of every claim that is asked for, and whether it has one of the values.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet, hash_map};
 use std::rc::Rc;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
+use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, Span, StrInput};
 
 use super::node::{Content, Entry, Node, Position, quoted};
 use super::value::Report;
@@ -25,7 +25,7 @@ pub fn read_documents<'t>(text: &'t str, report: &'t Report) -> Documents<'t> {
         report.mistake(Position { line: 1, column: 1 }, message);
     }
     Documents {
-        parser: (!too_long).then(|| Parser::new_from_str(text)),
+        parser: (!too_long).then(|| parser(text)),
         text,
         first_line: 1,
         document_line: 1,
@@ -34,6 +34,19 @@ pub fn read_documents<'t>(text: &'t str, report: &'t Report) -> Documents<'t> {
         open: Vec::new(),
         root: None,
     }
+}
+
+/// Strict, and without comments, which another crate may have asked for.
+fn parser(text: &str) -> Parser<'_, StrInput<'_>> {
+    let mut options = Options::default();
+    options.strict_indentation = true;
+    options.emit_unresolved_aliases = true;
+    options.emit_anchor_events = true;
+    options.set_emit_comments(false);
+    // The parser is ahead of what it shows, by fewer levels than this; what is too deep is told here.
+    options.flow_nesting_limit = options.simple_key_max_lookahead.saturating_mul(2);
+    options.block_nesting_limit = options.flow_nesting_limit;
+    Parser::new_from_str_with_options(text, options)
 }
 
 /// The documents of a text; see [`read_documents`].
@@ -118,7 +131,7 @@ impl Documents<'_> {
             self.text = self.text.get(start..).unwrap_or_default();
             self.first_line = self.first_line.saturating_add(lines);
             self.document_line = self.first_line;
-            Parser::new_from_str(self.text)
+            parser(self.text)
         });
     }
 
@@ -135,13 +148,13 @@ impl Documents<'_> {
     fn accept(&mut self, event: Event<'_>, span: Span) -> Result<(), TooDeep> {
         let at = self.locate(&span.start);
         match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_extras(at, anchor, tag.is_some());
+            Event::Scalar(text, style, _, tag) => {
+                self.refuse_tag(at, tag.is_some());
                 let content = scalar(&text, style).unwrap_or_else(|| self.strings.content(&text));
                 self.place(Node::new(at, content));
             }
-            Event::SequenceStart(anchor, tag) => {
-                self.refuse_extras(at, anchor, tag.is_some());
+            Event::SequenceStart(_, _, tag) => {
+                self.refuse_tag(at, tag.is_some());
                 self.descend(
                     at,
                     Open::List {
@@ -150,8 +163,8 @@ impl Documents<'_> {
                     },
                 )?;
             }
-            Event::MappingStart(anchor, tag) => {
-                self.refuse_extras(at, anchor, tag.is_some());
+            Event::MappingStart(_, _, tag) => {
+                self.refuse_tag(at, tag.is_some());
                 let entries = Vec::new();
                 self.descend(
                     at,
@@ -176,22 +189,23 @@ impl Documents<'_> {
                 }
                 None => {}
             },
-            Event::Alias(_) => {
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let message = "YAML aliases (`*name`) are not supported: write the value out";
                 self.report.mistake(at, message);
                 self.place(Node::new(at, Content::Null));
             }
-            Event::DocumentStart(_) => self.document_line = at.line.max(self.document_line),
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            Event::DocumentStart(..) => self.document_line = at.line.max(self.document_line),
+            Event::Anchor(..) => {
+                let message = "YAML anchors (`&name`) are not supported: write the value out";
+                self.report.mistake(at, message);
+            }
+            // Comments, and where the stream and documents begin and end.
+            _ => {}
         }
         Ok(())
     }
 
-    fn refuse_extras(&self, at: Position, anchor: usize, tagged: bool) {
-        if anchor != 0 {
-            let message = "YAML anchors (`&name`) are not supported: write the value out";
-            self.report.mistake(at, message);
-        }
+    fn refuse_tag(&self, at: Position, tagged: bool) {
         if tagged {
             let message = "YAML tags (`!name`) are not supported: put strings in quotes";
             self.report.mistake(at, message);
