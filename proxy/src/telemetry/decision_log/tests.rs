@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use countersign_identity::SpiffeId;
 use std::sync::Arc;
 
+use countersign_policy::suggest::{Evidence, Options};
 use countersign_policy::{FailedCondition, RuleOrigin, Verdict};
 use serde_json::{Value, json};
 
@@ -132,6 +133,57 @@ async fn a_line_has_every_fact_in_its_place() {
         trace = trace
     );
     assert_eq!(text, expected);
+}
+
+/// `countersign policy suggest` reads what is written here.
+#[tokio::test]
+async fn policy_can_be_suggested_from_the_lines() {
+    let (pipe, received) = Pipe::new();
+    let log = DecisionLog::new(pipe, Counter::default()).unwrap();
+    let ids = Ids::new();
+    let peer = SpiffeId::parse("spiffe://shop.example/ns/shop/sa/web").unwrap();
+    let request = DecisionRecord {
+        peer: Some(&peer),
+        subject: Some(LoggedSubject {
+            issuer: "shop/corp",
+            sub: Some("alice"),
+        }),
+        host: Some("orders.shop"),
+        ..record(&ids, "/orders?card=4111")
+    };
+    let connection = DecisionRecord {
+        port: 7070,
+        protocol: CallProtocol::Tcp,
+        method: None,
+        path: None,
+        sni: Some("orders.shop"),
+        subject: None,
+        host: None,
+        ..request
+    };
+    log.record(&request);
+    log.record(&connection);
+    log.record(&DecisionRecord {
+        verdict: Verdict::Deny,
+        ..request
+    });
+    log.close(Duration::from_secs(60)).await;
+
+    let written: Vec<u8> = received.try_iter().flatten().collect();
+    let mut evidence = Evidence::new(Options::default());
+    evidence.read("log", written.as_slice()).unwrap();
+    assert_eq!((evidence.bad(), evidence.other_lines()), (&[][..], 0));
+    assert_eq!((evidence.different_calls(), evidence.left_out()), (2, 1));
+    let suggestion = evidence.suggest(peer.trust_domain(), &[]).unwrap();
+    assert_eq!(suggestion.uncovered, Vec::<String>::new());
+    let text = suggestion.text();
+    for expected in [
+        "subject: {}",
+        "to: [{ports: [8080], methods: [GET], paths: [\"/orders\"]}]",
+        "to: [{ports: [7070], sni: [orders.shop]}]",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
 }
 
 #[tokio::test]
