@@ -1,18 +1,17 @@
 //! The dimensions of calls, each with the classes that the policies tell apart.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod texts;
+
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
 
-use countersign_identity::{SpiffeId, TrustDomain};
-
-use super::diagram::{TooLarge, Value};
-use super::sequence::{Example, Segment, Sequence, Signature, Texts, Wanted, classes};
+use super::diagram::Value;
+use super::sequence::Signature;
 use super::words::Dimension;
 use crate::pattern::{Cidr, HostPattern};
 
-/// How many kinds of paths or of SPIFFE IDs are told apart.
-const MOST_TEXTS: usize = 200_000;
+pub(super) use texts::{Paths, Peers, Requesters, paths, peers, requesters};
 
 /// Words of one dimension, each once.
 #[derive(Debug)]
@@ -115,193 +114,6 @@ impl<K: Eq + Hash, T> Named<K, T> {
             .collect();
         self.dimension.value(&signature)
     }
-}
-
-/// Who calls.
-pub(super) type Peers = Named<Sequence, Option<SpiffeId>>;
-
-/// The SPIFFE ID as segments.
-fn id_segments(id: &SpiffeId) -> Vec<&str> {
-    let path = id.path().split('/').skip(1);
-    std::iter::once(id.trust_domain().as_str())
-        .chain(path)
-        .collect()
-}
-
-/// Every identity.
-pub(super) fn any_identity() -> Sequence {
-    Sequence {
-        segments: vec![Wanted::One],
-        rest: true,
-    }
-}
-
-/// Every identity of a trust domain.
-pub(super) fn of_domain(domain: &TrustDomain) -> Sequence {
-    Sequence {
-        segments: vec![Wanted::is(domain.as_str())],
-        rest: true,
-    }
-}
-
-/// Whether a SPIFFE ID is one of those.
-pub(super) fn id_matches(sequence: &Sequence, id: &SpiffeId) -> bool {
-    let given = id_segments(id);
-    let wanted = sequence.segments.len();
-    let accepts = |(wanted, given): (&Wanted, &&str)| match wanted {
-        Wanted::Is(name) => **name == **given,
-        Wanted::One => true,
-    };
-    (given.len() == wanted || sequence.rest && given.len() > wanted)
-        && sequence.segments.iter().zip(&given).all(accepts)
-}
-
-/// The classes of SPIFFE IDs, and that of callers without one.
-pub(super) fn peers(
-    mut words: Vocabulary<Sequence>,
-    local: &TrustDomain,
-) -> Result<Peers, TooLarge> {
-    words.add(any_identity(), || "anyone with an identity".to_owned());
-    words.add(of_domain(local), || format!("anyone of {local}"));
-    let sequences = words.keys.clone();
-    let texts = Texts {
-        empty_end: false,
-        most: MOST_TEXTS,
-    };
-    let found = classes(&sequences, texts).map_err(|_| TooLarge)?;
-    let fresh = fresh("other", &names(&sequences));
-    let mut classes: Vec<(Signature, Option<SpiffeId>)> = found
-        .into_iter()
-        .filter_map(|(signature, examples)| Some((signature, Some(example_id(&examples, &fresh)?))))
-        .collect();
-    // The most usual caller is the one that the diagrams do not list.
-    let local_only = words.matching(|key| *key == any_identity() || *key == of_domain(local));
-    classes.sort_by_key(|(signature, _)| *signature != local_only);
-    Ok(Named::new(
-        words,
-        classes,
-        Some((None, "anonymous callers")),
-    ))
-}
-
-/// One of the IDs that the examples stand for; rather one of a workload.
-fn example_id(examples: &[Example<'_>], fresh: &str) -> Option<SpiffeId> {
-    let ids = examples.iter().filter_map(|example| {
-        let mut segments: Vec<&str> = example
-            .segments
-            .iter()
-            .map(|segment| match segment {
-                Segment::Named(name) => name,
-                Segment::Other | Segment::Empty => fresh,
-            })
-            .collect();
-        if example.more {
-            let workload = [fresh, "ns", fresh, "sa", fresh];
-            let left = workload
-                .get(segments.len()..)
-                .filter(|left| !left.is_empty());
-            segments.extend(left.unwrap_or(&[fresh]));
-        }
-        let mut segments = segments.into_iter();
-        let domain = segments.next()?;
-        let path: String = segments.map(|segment| format!("/{segment}")).collect();
-        format!("spiffe://{domain}{path}").parse::<SpiffeId>().ok()
-    });
-    ids.min_by_key(|id| (id.workload().is_none(), id.as_str().len()))
-}
-
-/// Paths. Not known is that of no HTTP request, and one that cannot be read.
-pub(super) type Paths = Named<Sequence, Option<String>>;
-
-/// Whether a path, as it is read, is one of those.
-pub(super) fn path_matches(sequence: &Sequence, path: &str) -> bool {
-    let Some(path) = path.strip_prefix('/') else {
-        return false;
-    };
-    let mut given = path.split('/');
-    for wanted in &sequence.segments {
-        let Some(segment) = given.next() else {
-            return false;
-        };
-        let accepted = match wanted {
-            Wanted::Is(name) => **name == *segment,
-            Wanted::One => !segment.is_empty(),
-        };
-        if !accepted {
-            return false;
-        }
-    }
-    sequence.rest || given.next().is_none()
-}
-
-/// The classes of paths. Without a word all are one.
-pub(super) fn paths(words: Vocabulary<Sequence>) -> Result<Paths, TooLarge> {
-    if words.is_empty() {
-        return Ok(Named::new(
-            words,
-            [(Vec::new(), Some("/".to_owned()))],
-            None,
-        ));
-    }
-    let sequences = words.keys.clone();
-    let texts = Texts {
-        empty_end: true,
-        most: MOST_TEXTS,
-    };
-    let found = classes(&sequences, texts).map_err(|_| TooLarge)?;
-    let fresh = fresh("other", &names(&sequences));
-    let classes = found.into_iter().filter_map(|(signature, examples)| {
-        Some((signature, Some(example_path(&examples, &fresh)?)))
-    });
-    let classes: Vec<_> = classes.collect();
-    Ok(Named::new(
-        words,
-        classes,
-        Some((None, "a path that cannot be read")),
-    ))
-}
-
-/// The shortest of the paths that the examples stand for, as it is sent.
-fn example_path(examples: &[Example<'_>], fresh: &str) -> Option<String> {
-    let paths = examples.iter().map(|example| {
-        let mut path = String::new();
-        for segment in &example.segments {
-            path.push('/');
-            match segment {
-                Segment::Named(name) => encode(&mut path, name),
-                Segment::Other => path.push_str(fresh),
-                Segment::Empty => {}
-            }
-        }
-        if example.more {
-            path.push('/');
-            path.push_str(fresh);
-        }
-        path
-    });
-    paths.min_by_key(|path| (path.matches('/').count(), path.len()))
-}
-
-/// Percent-encodes what a path does not have as it is (RFC 3986 §3.3). A `%` in a literal is already one of an
-/// escape.
-fn encode(path: &mut String, segment: &str) {
-    for byte in segment.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@%".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            path.push_str(&format!("%{byte:02X}"));
-        }
-    }
-}
-
-fn names(sequences: &[Sequence]) -> BTreeSet<&str> {
-    let wanted = sequences.iter().flat_map(|sequence| &sequence.segments);
-    wanted
-        .filter_map(|wanted| match wanted {
-            Wanted::Is(name) => Some(&**name),
-            Wanted::One => None,
-        })
-        .collect()
 }
 
 /// A name that nobody uses.
@@ -435,29 +247,9 @@ pub(super) fn methods(words: Vocabulary<String>) -> Methods {
     )
 }
 
-/// Who asked for a transaction token; not known is a call without one.
-pub(super) type Requesters = Named<Sequence, Option<SpiffeId>>;
-
-pub(super) fn requesters(words: Vocabulary<Sequence>) -> Result<Requesters, TooLarge> {
-    let sequences = words.keys.clone();
-    let texts = Texts {
-        empty_end: false,
-        most: MOST_TEXTS,
-    };
-    let found: BTreeMap<Signature, Vec<Example<'_>>> =
-        classes(&sequences, texts).map_err(|_| TooLarge)?;
-    let fresh = fresh("other", &names(&sequences));
-    let classes: Vec<(Signature, Option<SpiffeId>)> = found
-        .into_iter()
-        .filter_map(|(signature, examples)| Some((signature, Some(example_id(&examples, &fresh)?))))
-        .collect();
-    Ok(Named::new(words, classes, Some((None, "nobody"))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pattern::PathPattern;
 
     #[test]
     fn addresses_are_told_apart_by_every_range_and_what_it_has_besides() {
@@ -506,27 +298,5 @@ mod tests {
         assert_ne!(place("x.shop"), place("orders.shop"));
         assert_ne!(place("x.shop"), place("x.eu.shop"));
         assert!(place("::1").is_some() && place("elsewhere").is_some());
-    }
-
-    #[test]
-    fn an_example_of_a_path_is_sent_as_it_is_read() {
-        let mut words = Vocabulary::default();
-        for text in ["/a%20b/{id}", "/ä/**", "/", "/a%20b/other"] {
-            let pattern: PathPattern = text.parse().unwrap();
-            words.add(super::super::encode::path_sequence(&pattern), || {
-                text.to_owned()
-            });
-        }
-        let paths = paths(words).unwrap();
-        let found: Vec<&str> = paths
-            .dimension
-            .examples
-            .iter()
-            .flatten()
-            .map(String::as_str)
-            .collect();
-        for path in ["/a%20b/other-2", "/%C3%A4", "/", "/a%20b/other"] {
-            assert!(found.contains(&path), "{path} {found:?}");
-        }
     }
 }

@@ -2,139 +2,25 @@
 
 use std::fmt::Write as _;
 
-use countersign_identity::TrustDomain;
 use fixedbitset::FixedBitSet;
 use serde::Serialize;
 
 use super::diagram::{ALL, NONE, Set, TooLarge, Variable};
-use super::dimensions::{any_identity, of_domain};
-use super::sequence::{Sequence, Wanted};
+use super::dimensions::Hosts;
+use super::headers::{FIRST_VALUE, Header};
+use super::sequence::Sequence;
+use super::sequences::{
+    any_identity, grpc_sequence, of_domain, path_sequence, requester_sequence, source_sequences,
+};
 use super::universe::{
-    ADDRESS, Condition, FAILS, FIRST_VALUE, FORWARDED_FOR, HOST, Header, METHOD, PATH, PEER, PORT,
-    SNI, TRUE, Universe,
+    ADDRESS, Condition, FAILS, FORWARDED_FOR, HOST, METHOD, PATH, PEER, PORT, SNI, TRUE, Universe,
 };
 use crate::document::{
-    Action, GrpcMethod, IntentMatch, Operation, OperationFields, PeerMode, RequesterPattern,
-    Source, SourceFields,
+    Action, IntentMatch, Operation, OperationFields, PeerMode, Source, SourceFields,
 };
-use crate::pattern::{
-    Cidr, HostPattern, PathPattern, PathSegment, SpiffePattern, TrustDomainPattern, WorkloadPattern,
-};
+use crate::pattern::{Cidr, HostPattern, TrustDomainPattern};
 use crate::rule::CompiledRule;
 use crate::workload_policy::{Otherwise, WorkloadPolicy};
-
-pub(super) fn path_sequence(pattern: &PathPattern) -> Sequence {
-    let wanted = |segment: &PathSegment| match segment {
-        PathSegment::Literal(name) => Wanted::Is((*name).into()),
-        PathSegment::One | PathSegment::Named(_) => Wanted::One,
-    };
-    Sequence {
-        segments: pattern.segments().map(|segment| wanted(&segment)).collect(),
-        rest: pattern.has_rest(),
-    }
-}
-
-pub(super) fn grpc_sequence(method: &GrpcMethod) -> (Sequence, String) {
-    let (name, text) = match &method.method {
-        Some(name) => (Wanted::is(name.as_str()), name.as_str()),
-        None => (Wanted::One, "*"),
-    };
-    let sequence = Sequence {
-        segments: vec![Wanted::is(method.service.as_str()), name],
-        rest: false,
-    };
-    (sequence, format!("/{}/{text}", method.service))
-}
-
-fn workload_sequence(domain: Wanted, workload: &WorkloadPattern) -> Sequence {
-    let part = |name: Option<&crate::pattern::Name>| {
-        name.map_or(Wanted::One, |name| Wanted::is(name.as_str()))
-    };
-    Sequence {
-        segments: vec![
-            domain,
-            Wanted::is("ns"),
-            part(workload.namespace()),
-            Wanted::is("sa"),
-            part(workload.service_account()),
-        ],
-        rest: false,
-    }
-}
-
-fn spiffe_sequence(pattern: &SpiffePattern) -> Sequence {
-    let id = pattern.id();
-    let domain = std::iter::once(id.trust_domain().as_str());
-    let names = domain.chain(id.path().split('/').skip(1));
-    let below = pattern.is_prefix().then_some(Wanted::One);
-    Sequence {
-        segments: names.map(Wanted::is).chain(below).collect(),
-        rest: pattern.is_prefix(),
-    }
-}
-
-pub(super) fn requester_sequence(
-    local: &TrustDomain,
-    requester: &RequesterPattern,
-) -> (Sequence, String) {
-    match requester {
-        RequesterPattern::Workload(workload) => (
-            workload_sequence(Wanted::is(local.as_str()), workload),
-            workload.to_string(),
-        ),
-        RequesterPattern::Spiffe(pattern) => (spiffe_sequence(pattern), pattern.to_string()),
-    }
-}
-
-/// The fields of a source that are about the peer's ID, each as a sequence with its text; `domain` is the
-/// source's own `trustDomain`.
-pub(super) fn source_sequences(
-    local: &TrustDomain,
-    fields: &SourceFields,
-    domain: Option<&TrustDomainPattern>,
-) -> Vec<(Sequence, String)> {
-    let (wanted, of) = match domain {
-        None => (Wanted::is(local.as_str()), String::new()),
-        Some(TrustDomainPattern::Is(domain)) if domain == local => {
-            (Wanted::is(local.as_str()), String::new())
-        }
-        Some(TrustDomainPattern::Is(domain)) => {
-            (Wanted::is(domain.as_str()), format!(" of {domain}"))
-        }
-        Some(TrustDomainPattern::Any) => (Wanted::One, " of any trust domain".to_owned()),
-    };
-    let mut sequences = Vec::new();
-    if let Some(workload) = &fields.workload {
-        let sequence = workload_sequence(wanted.clone(), workload);
-        sequences.push((sequence, format!("{workload}{of}")));
-    }
-    if let Some(namespace) = &fields.namespace {
-        let sequence = Sequence {
-            segments: vec![
-                wanted,
-                Wanted::is("ns"),
-                Wanted::is(namespace.as_str()),
-                Wanted::is("sa"),
-                Wanted::One,
-            ],
-            rest: false,
-        };
-        sequences.push((sequence, format!("{namespace}/*{of}")));
-    }
-    if let Some(pattern) = &fields.spiffe {
-        sequences.push((spiffe_sequence(pattern), pattern.to_string()));
-    }
-    match &fields.trust_domain {
-        Some(TrustDomainPattern::Is(domain)) => {
-            sequences.push((of_domain(domain), format!("anyone of {domain}")));
-        }
-        Some(TrustDomainPattern::Any) => {
-            sequences.push((any_identity(), "anyone with an identity".to_owned()));
-        }
-        None => {}
-    }
-    sequences
-}
 
 /// What distinguishes parts of rules, as text.
 pub(super) fn text_of<T: Serialize>(part: &T) -> String {
@@ -494,11 +380,7 @@ fn union(
     all
 }
 
-fn accepted_hosts(
-    hosts: &super::dimensions::Hosts,
-    patterns: &[HostPattern],
-    unknown: bool,
-) -> FixedBitSet {
+fn accepted_hosts(hosts: &Hosts, patterns: &[HostPattern], unknown: bool) -> FixedBitSet {
     let words = patterns.iter().filter_map(|pattern| hosts.word(pattern));
     let mut accepted = union(hosts.dimension.none(), words, |word| {
         hosts.dimension.accepted(word)

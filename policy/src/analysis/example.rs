@@ -11,12 +11,10 @@ use serde::ser::{SerializeMap as _, Serializer};
 
 use super::claims::claims;
 use super::diagram::{TooLarge, Value, Variable};
-use super::dimensions::{id_matches, path_matches};
+use super::headers::{ABSENT, OTHER_VALUE};
+use super::sequences::{id_matches, path_matches};
 use super::tokens::Token;
-use super::universe::{
-    ABSENT, ADDRESS, FIRST_VALUE, FORWARDED_FOR, HOST, Header, METHOD, OTHER_VALUE, PATH, PEER,
-    PORT, SNI, Universe,
-};
+use super::universe::{ADDRESS, FORWARDED_FOR, HOST, METHOD, PATH, PEER, PORT, SNI, Universe};
 use crate::call::{Call, Intent, Request, Subject, Workload};
 use crate::decision::Decision;
 use crate::document::AmbiguousPaths;
@@ -355,78 +353,6 @@ fn example<T: Clone>(examples: &[T], value: Value) -> Option<T> {
     examples.get(value).cloned()
 }
 
-impl Header {
-    /// Adds the lines of a point.
-    fn add(&self, headers: &mut BTreeMap<String, String>, point: &[Value]) {
-        let whole = point.get(self.whole).copied().unwrap_or(OTHER_VALUE);
-        let is_line = |value: &String| {
-            let number = self.values.iter().position(|known| known == value);
-            number
-                .and_then(|number| self.lines.get(number))
-                .is_none_or(|variable| point.get(*variable) == Some(&1))
-        };
-        let lines = if whole == OTHER_VALUE {
-            let values = self.values.iter().zip(&self.lines);
-            let held = values.filter(|(_, variable)| point.get(**variable) == Some(&1));
-            let mut lines: Vec<String> = held.map(|(value, _)| value.clone()).collect();
-            let used = self.values.iter().map(String::as_str).collect();
-            lines.push(super::dimensions::fresh("other", &used));
-            lines
-        } else {
-            let fitting = self.combinations().into_iter().find(|(value, lines)| {
-                let all = self.values.iter().filter(|_| !self.lines.is_empty());
-                *value == whole && all.clone().all(|v| lines.contains(v) == is_line(v))
-            });
-            fitting.map(|(_, lines)| lines).unwrap_or_default()
-        };
-        // A map has its names in order.
-        let mut names: Vec<String> = spellings(&self.name).take(lines.len()).collect();
-        names.sort_unstable();
-        headers.extend(names.into_iter().zip(lines));
-    }
-
-    /// What all lines are together, and which lines there are.
-    fn place(&self, request: Option<&Request<'_>>) -> (Value, Vec<String>) {
-        let mut lines: Vec<String> = Vec::new();
-        if let Some(request) = request {
-            request.headers.for_each(&mut |name, value| {
-                if name.eq_ignore_ascii_case(&self.name) {
-                    lines.push(String::from_utf8_lossy(value.trim_ascii()).into_owned());
-                }
-            });
-        }
-        if lines.is_empty() {
-            return (ABSENT, lines);
-        }
-        let mut whole = String::new();
-        for line in &lines {
-            if !whole.is_empty() {
-                whole.push_str(", ");
-            }
-            whole.push_str(line);
-        }
-        let number = self.values.iter().position(|value| *value == whole);
-        let value = number.map_or(OTHER_VALUE, |number| number.saturating_add(FIRST_VALUE));
-        (value, lines)
-    }
-}
-
-/// The name in lower case, and then with other letters in upper case each time: several lines of one field in a map.
-fn spellings(name: &str) -> impl Iterator<Item = String> + '_ {
-    (0_u64..).map(move |number| {
-        let mut bit = 0_u32;
-        let spell = |c: char| {
-            if !c.is_ascii_alphabetic() {
-                return c;
-            }
-            let upper = number.checked_shr(bit).unwrap_or(0) & 1 == 1;
-            bit = bit.saturating_add(1);
-            if upper { c.to_ascii_uppercase() } else { c }
-        };
-        name.chars().map(spell).collect()
-    })
-}
-
 impl super::universe::Intents {
     fn place(
         &self,
@@ -452,16 +378,5 @@ impl super::universe::Intents {
             set(*variable, Some(usize::from(has)))?;
         }
         Some(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_of_a_header_has_its_own_spelling() {
-        let four: Vec<String> = spellings("x-a").take(4).collect();
-        assert_eq!(four, ["x-a", "X-a", "x-A", "X-A"]);
     }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::destinations::About;
 use super::dimensions::fresh;
-use super::encode::source_sequences;
 use super::sequence::{Sequence, Wanted};
+use super::sequences::source_sequences;
 use crate::Policy;
 use crate::call::Workload;
 use crate::document::{Document, PeerMode};

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::diagram::{self, Variable};
 use super::tokens;
 use super::universe::{
-    ABSENT, ADDRESS, Condition, FAILS, FALSE, FIRST_VALUE, FORWARDED_FOR, HOST, Header, METHOD,
-    OTHER_VALUE, PATH, PEER, PORT, SNI, TRUE, Universe,
+    ADDRESS, Condition, FAILS, FALSE, FORWARDED_FOR, HOST, METHOD, PATH, PEER, PORT, SNI, TRUE,
+    Universe,
 };
 use super::words::{Dimension, Phrase};
 
@@ -59,7 +59,8 @@ impl Universe {
         let values = |variable: Variable| region.get(variable).and_then(Option::as_ref);
         let mut conditions = Vec::new();
         for header in &self.headers {
-            conditions.extend(values(header.whole).map(|set| header.tell(set)));
+            conditions
+                .extend(values(header.whole).map(|set| requirement("header", header.tell(set))));
             for (variable, value) in header.lines.iter().zip(&header.values) {
                 conditions.extend(values(*variable).map(|set| {
                     let text = match set.contains(1) {
@@ -147,28 +148,6 @@ pub fn told(phrases: &[Phrase]) -> String {
         None => "any".to_owned(),
         Some((only, [])) => only.clone(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
-    }
-}
-
-impl Header {
-    fn tell(&self, set: &FixedBitSet) -> Requirement {
-        let name = |value: usize| match value {
-            OTHER_VALUE => "another value".to_owned(),
-            ABSENT => "absent".to_owned(),
-            named => {
-                let value = named
-                    .checked_sub(FIRST_VALUE)
-                    .and_then(|number| self.values.get(number));
-                format!("{:?}", value.map_or("", String::as_str))
-            }
-        };
-        let is: Vec<String> = set.ones().map(name).collect();
-        let not: Vec<String> = set.zeroes().map(name).collect();
-        let text = match set.contains(OTHER_VALUE) {
-            false => format!("header {} is {}", self.name, is.join(" or ")),
-            true => format!("header {} is not {}", self.name, not.join(" or ")),
-        };
-        requirement("header", text)
     }
 }
 

@@ -11,9 +11,13 @@ use countersign_identity::{SpiffeId, TrustDomain};
 use super::diagram::{ALL, Diagrams, NONE, Region, Set, TooLarge, Value, Variable};
 use super::dimensions::{
     Addresses, Hosts, Methods, Paths, Peers, Ports, Requesters, Vocabulary, addresses, hosts,
-    id_matches, methods, paths, peers, ports, requesters,
+    methods, paths, peers, ports, requesters,
 };
-use super::encode::{grpc_sequence, path_sequence, requester_sequence, source_sequences, text_of};
+use super::encode::text_of;
+use super::headers::{ABSENT, FIRST_VALUE, Header};
+use super::sequences::{
+    grpc_sequence, id_matches, path_sequence, requester_sequence, source_sequences,
+};
 use super::tokens::Tokens;
 use crate::arrival::Arrival;
 use crate::document::{Action, OperationFields, SourceFields};
@@ -35,22 +39,6 @@ const FIRST_FREE: Variable = 8;
 pub(super) const FALSE: Value = 0;
 pub(super) const TRUE: Value = 1;
 pub(super) const FAILS: Value = 2;
-
-/// A header that rules ask for.
-#[derive(Debug)]
-pub(super) struct Header {
-    pub(super) name: String,
-    /// The accepted values, in their order.
-    pub(super) values: Vec<String>,
-    /// What its lines are together: another value, no line at all, or one of `values`.
-    pub(super) whole: Variable,
-    /// By value: whether a line has it. Only asked for where a rule would rather deny than be deceived.
-    pub(super) lines: Vec<Variable>,
-}
-
-pub(super) const OTHER_VALUE: Value = 0;
-pub(super) const ABSENT: Value = 1;
-pub(super) const FIRST_VALUE: Value = 2;
 
 /// What rules ask of a transaction token.
 #[derive(Debug)]
@@ -218,8 +206,8 @@ impl Universe {
             self.impossible_opaque()?,
             self.tokens.impossible(&mut self.diagrams)?,
         ];
-        for at in 0..self.headers.len() {
-            impossible.push(self.impossible_header(at)?);
+        for header in &self.headers {
+            impossible.push(header.impossible(&mut self.diagrams)?);
         }
         if let Some(intents) = &self.intents {
             impossible.push(intents.impossible(&mut self.diagrams)?);
@@ -287,28 +275,6 @@ impl Universe {
         diagrams.any(impossible)
     }
 
-    fn impossible_header(&mut self, at: usize) -> Result<Set, TooLarge> {
-        let Some(header) = self.headers.get(at) else {
-            return Ok(NONE);
-        };
-        if header.lines.is_empty() {
-            return Ok(NONE);
-        }
-        let diagrams = &mut self.diagrams;
-        let mut possible = vec![diagrams.value(header.whole, OTHER_VALUE)?];
-        for (whole, lines) in header.combinations() {
-            let mut set = diagrams.value(header.whole, whole)?;
-            for (variable, value) in header.lines.iter().zip(&header.values) {
-                let has = lines.iter().any(|line| line == value);
-                let line = diagrams.value(*variable, usize::from(has))?;
-                set = diagrams.and(set, line)?;
-            }
-            possible.push(set);
-        }
-        let possible = diagrams.any(possible)?;
-        diagrams.not(possible)
-    }
-
     /// The class of a peer; `None` is one without an identity.
     pub(super) fn peer(&self, peer: Option<&SpiffeId>) -> Option<Value> {
         match peer {
@@ -339,42 +305,6 @@ impl Universe {
     /// Whether something depends on the outcome of a condition.
     pub(super) fn is_condition(&self, variable: Variable) -> bool {
         self.conditions.iter().any(|(_, other)| *other == variable)
-    }
-}
-
-impl Header {
-    /// All lines that give `whole` another value than [`OTHER_VALUE`]: none, one, or several that are joined to it (RFC 9110
-    /// §5.3).
-    pub(super) fn combinations(&self) -> Vec<(Value, Vec<String>)> {
-        let mut combinations = vec![(ABSENT, Vec::new())];
-        // Blanks around a value are no part of it (RFC 9110 §5.5).
-        let trimmed = |value: &str| value.trim_ascii().len() == value.len();
-        for (value, whole) in self.values.iter().zip(FIRST_VALUE..) {
-            if !trimmed(value) {
-                continue;
-            }
-            combinations.push((whole, vec![value.clone()]));
-            // An empty line before another leaves no trace.
-            combinations.push((whole, vec![String::new(), value.clone()]));
-            let commas: Vec<usize> = value
-                .match_indices(", ")
-                .map(|(at, _)| at)
-                .take(6)
-                .collect();
-            for chosen in 1..1_usize << commas.len() {
-                let mut lines = Vec::new();
-                let mut from = 0;
-                for (number, comma) in commas.iter().enumerate() {
-                    if chosen >> number & 1 == 1 {
-                        lines.push(value.get(from..*comma).unwrap_or_default().to_owned());
-                        from = comma.saturating_add(2);
-                    }
-                }
-                lines.push(value.get(from..).unwrap_or_default().to_owned());
-                combinations.push((whole, lines));
-            }
-        }
-        combinations
     }
 }
 
