@@ -1,7 +1,11 @@
 //! What the comparison of policies says is what the engine decides: a generated call is decided in another way by two
 //! generated policies exactly if it lies in a region that is told.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where it cannot go on"
+)]
 
 mod support;
 
@@ -11,7 +15,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use countersign_policy::analysis::{Difference, diff, told};
+use countersign_policy::analysis::{Difference, diff, needless, told};
 use countersign_policy::{Intent, Policy, Subject, Workload, document};
 use support::{TestCall, call, domain, intent, token};
 
@@ -454,6 +458,23 @@ proptest! {
                 prop_assert!(!with_directory || directory.contains(&call.workload));
             }
         }
+    }
+
+    #[test]
+    fn without_the_rules_that_do_nothing_every_call_is_decided_as_before((policy, _) in policies()) {
+        let whole = compiled(&policy);
+        let mut lines: Vec<String> = policy.lines().map(str::to_owned).collect();
+        for found in needless(&whole, None).unwrap() {
+            // Every document's spec is a line, with one rule at its end.
+            let line = &mut lines[found.rule.line - 1];
+            let rules = line.find("rules: [").unwrap();
+            line.truncate(rules);
+            line.push_str(if line.contains("default: ") { "}" } else { "default: deny}" });
+        }
+        let less = compiled(&lines.join("\n"));
+        let difference = diff(&whole, &less, None).unwrap();
+        prop_assert!(difference.is_empty(), "{}\n{}\n{}", policy, lines.join("\n"), told_all(&difference));
+        prop_assert!(needless(&less, None).unwrap().is_empty());
     }
 
     #[test]
