@@ -1,11 +1,7 @@
 //! What the comparison of policies says is what the engine decides: a generated call is decided in another way by two
 //! generated policies exactly if it lies in a region that is told.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test ends where it cannot go on"
-)]
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod support;
 

@@ -54,6 +54,12 @@ impl About {
                 .all(|(name, value)| workload.labels.get(name) == Some(value))
     }
 
+    /// Namespace and service account, if it is exactly one that it is about.
+    pub(super) fn account(&self) -> Option<(&str, &str)> {
+        let account = (self.namespace.as_deref()?, self.account.as_deref()?);
+        self.labels.is_empty().then_some(account)
+    }
+
     fn is_in(&self, namespace: &str) -> bool {
         self.namespace
             .as_ref()

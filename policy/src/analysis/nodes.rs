@@ -52,12 +52,12 @@ pub(super) fn candidates(
         local,
         by_name: BTreeMap::new(),
     };
-    for workload in named {
-        all.add_workload(workload_name(workload), Kind::Workload, workload.clone());
-    }
     match directory {
         Some(workloads) => all.add_directory(workloads),
         None => all.add_named(policies),
+    }
+    for workload in named {
+        all.add_workload(workload_name(workload), Kind::Workload, workload.clone());
     }
     all.add_callers(policies);
     all.by_name.into_values().collect()
@@ -65,6 +65,23 @@ pub(super) fn candidates(
 
 fn workload_name(workload: &Workload) -> String {
     format!("{}/{}", workload.namespace, workload.service_account)
+}
+
+/// The service account that those workloads are taken to have that are named by labels: the one that is called like one of
+/// them, as `orders` is where the label is `app: orders`.
+fn called_like_a_label<'a>(
+    about: &'a About,
+    named: &BTreeSet<(&'a str, &'a str)>,
+) -> Option<(&'a str, &'a str)> {
+    let namespace = about.namespace.as_deref()?;
+    let mut accounts = about
+        .labels
+        .values()
+        .map(|value| (namespace, value.as_str()));
+    match about.account {
+        Some(_) => None,
+        None => accounts.find(|account| named.contains(account)),
+    }
 }
 
 struct Candidates<'a> {
@@ -158,20 +175,41 @@ impl Candidates<'_> {
             )
             .collect();
         let (elsewhere, other) = (fresh("other", &namespaces), fresh("other", &accounts));
-        for about in about
+        let named: BTreeSet<(&str, &str)> = callers
             .iter()
-            .filter(|about| about.account.is_some() || !about.labels.is_empty())
+            .filter_map(|(namespace, account)| Some((namespace.as_str(), (*account)?.as_str())))
+            .chain(about.iter().filter_map(About::account))
+            .collect();
+        let mut by_labels: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for account in about
+            .iter()
+            .filter_map(|about| called_like_a_label(about, &named))
         {
-            let kind = match (&about.namespace, &about.account, about.labels.is_empty()) {
-                (Some(_), Some(_), true) => Kind::Workload,
-                _ => Kind::Group,
-            };
+            let count = by_labels.entry(account).or_default();
+            *count = count.saturating_add(1);
+        }
+        for about in &about {
+            if about.account.is_none() && about.labels.is_empty() {
+                continue;
+            }
+            let like = called_like_a_label(about, &named);
+            let account = about
+                .account
+                .as_deref()
+                .or(like.map(|(_, account)| account));
             let workload = Workload {
                 namespace: about.namespace.clone().unwrap_or_else(|| elsewhere.clone()),
-                service_account: about.account.clone().unwrap_or_else(|| other.clone()),
+                service_account: account.unwrap_or(&other).to_owned(),
                 labels: about.labels.clone(),
             };
-            self.add_workload(about.text(), kind, workload);
+            let is_one = match like {
+                Some(account) => by_labels.get(&account) == Some(&1),
+                None => about.account().is_some(),
+            };
+            match is_one {
+                true => self.add_workload(workload_name(&workload), Kind::Workload, workload),
+                false => self.add_workload(about.text(), Kind::Group, workload),
+            }
         }
         let workload = |namespace: &str, account: &str| Workload {
             namespace: namespace.to_owned(),

@@ -462,6 +462,32 @@ mod tests {
     }
 
     #[test]
+    fn labels_stand_for_the_account_that_is_called_like_them() {
+        let labels = |name: &str, labels: &str, rules: &str| {
+            format!(
+                "---\napiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{target: {{labels: {{{labels}}}}}, rules: [{rules}]}}\n"
+            )
+        };
+        let allow =
+            |from: &str| format!("{{name: x, action: allow, from: [{{workload: shop/{from}}}]}}");
+        let text = labels("orders", "app: orders", &allow("web"))
+            + &labels("payments", "app: payments", &allow("orders"))
+            + &labels("a", "app: batch, tier: a", &allow("payments"))
+            + &labels("b", "app: batch, tier: b", &allow("batch"));
+        let graph = reach(&[&policy(&text)], None, &[]).unwrap().remove(0);
+        assert_eq!(
+            edges(&graph),
+            [
+                "shop/* {app: batch, tier: a} shop/* {app: batch, tier: b}:any",
+                "shop/batch shop/* {app: batch, tier: b}:any",
+                "shop/orders shop/payments:any",
+                "shop/payments shop/* {app: batch, tier: a}:any",
+                "shop/web shop/orders:any",
+            ]
+        );
+    }
+
+    #[test]
     fn with_a_directory_the_nodes_are_its_workloads() {
         let text = "apiVersion: countersign.dev/v1\nkind: AccessPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  target: {labels: {app: orders}}\n  rules: [{name: all, action: allow, from: [{workload: shop/web}]}]\n";
         let workload = |account: &str, app: &str| Workload {

@@ -40,7 +40,7 @@ impl Answer {
         let mut notes = Vec::new();
         if self.assumed {
             notes.push(
-                "without --directory the workloads are those that the policy names; ones that it names by labels are taken to call as a service account that no rule names",
+                "without --directory the workloads are those that the policy names; ones that it names by labels are taken to have the service account that is called like a label (orders, for app: orders), if it names one",
             );
         }
         let edges = self.before.iter().chain([&self.graph]);
