@@ -141,7 +141,7 @@ fn a_file_with_mistakes_stays_as_it_is_and_the_others_do_not_wait() {
         out.contains("w.yaml:4:17: error: expected at least one of the rules"),
         "{out}"
     );
-    assert!(out.contains("x.yaml:2:1: error: this is not YAML"), "{out}");
+    assert!(out.contains("x.yaml:1:4: error: this is not YAML"), "{out}");
     assert!(
         out.ends_with("a.yaml: laid out\n4 files, 1 changed\n"),
         "{out}"

@@ -1,5 +1,4 @@
-//! From text to trees and comments. The parser is granit-parser, which tells comments; the one that policy is read
-//! with does not.
+//! From text to trees and comments. Policy is read with the same parser, which here tells comments, too.
 
 use std::ops::Range;
 
