@@ -102,7 +102,11 @@ fn source_fields() -> impl Strategy<Value = Vec<Field>> {
 }
 
 fn operation_fields() -> impl Strategy<Value = Vec<Field>> {
-    let values = || select(vec!["a", "b", "'a, b'", "''", "[a, b]"]);
+    let values = || {
+        select(vec![
+            "a", "b", "'a, b'", "'a, '", "'a '", "', b'", "''", "[a, b]",
+        ])
+    };
     let headers = prop::option::weighted(0.25, (values(), prop::option::of(values())));
     let headers = headers.prop_map(|given| {
         let (x, y) = given?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fixedbitset::FixedBitSet;
 
-use super::diagram::{Diagrams, NONE, Set, TooLarge, Value, Variable};
+use super::diagram::{Diagrams, Set, TooLarge, Value, Variable};
 use super::dimensions::fresh;
 use crate::call::Request;
 
@@ -24,13 +24,26 @@ pub(super) const OTHER_VALUE: Value = 0;
 pub(super) const ABSENT: Value = 1;
 pub(super) const FIRST_VALUE: Value = 2;
 
+/// What stands between lines that are one value (RFC 9110 §5.3).
+const SEPARATOR: &str = ", ";
+/// How many of the separators of one value may have been between lines.
+const MOST_CUTS: usize = 6;
+
+/// Whether a line can have the value: blanks around it are no part of it (RFC 9110 §5.5).
+fn is_line(value: &str) -> bool {
+    value.trim_ascii().len() == value.len()
+}
+
 impl Header {
     /// The points that no lines have.
     pub(super) fn impossible(&self, diagrams: &mut Diagrams) -> Result<Set, TooLarge> {
-        if self.lines.is_empty() {
-            return Ok(NONE);
-        }
         let mut possible = vec![diagrams.value(self.whole, OTHER_VALUE)?];
+        // Nobody looks at all the ways to cut a value of many parts into lines: any is taken to be possible.
+        for (value, whole) in self.values.iter().zip(FIRST_VALUE..) {
+            if value.matches(SEPARATOR).count() > MOST_CUTS {
+                possible.push(diagrams.value(self.whole, whole)?);
+            }
+        }
         for (whole, lines) in self.combinations() {
             let mut set = diagrams.value(self.whole, whole)?;
             for (variable, value) in self.lines.iter().zip(&self.values) {
@@ -40,7 +53,13 @@ impl Header {
             }
             possible.push(set);
         }
-        let possible = diagrams.any(possible)?;
+        let mut possible = diagrams.any(possible)?;
+        for (variable, value) in self.lines.iter().zip(&self.values) {
+            if !is_line(value) {
+                let without = diagrams.value(*variable, 0)?;
+                possible = diagrams.and(possible, without)?;
+            }
+        }
         diagrams.not(possible)
     }
 
@@ -48,31 +67,26 @@ impl Header {
     /// §5.3).
     pub(super) fn combinations(&self) -> Vec<(Value, Vec<String>)> {
         let mut combinations = vec![(ABSENT, Vec::new())];
-        // Blanks around a value are no part of it (RFC 9110 §5.5).
-        let trimmed = |value: &str| value.trim_ascii().len() == value.len();
         for (value, whole) in self.values.iter().zip(FIRST_VALUE..) {
-            if !trimmed(value) {
-                continue;
-            }
-            combinations.push((whole, vec![value.clone()]));
-            // An empty line before another leaves no trace.
-            combinations.push((whole, vec![String::new(), value.clone()]));
-            let commas: Vec<usize> = value
-                .match_indices(", ")
-                .map(|(at, _)| at)
-                .take(6)
-                .collect();
-            for chosen in 1..1_usize << commas.len() {
+            let commas: Vec<usize> = value.match_indices(SEPARATOR).map(|(at, _)| at).collect();
+            let cut = commas.len().min(MOST_CUTS);
+            for chosen in 0..1_usize << cut {
                 let mut lines = Vec::new();
                 let mut from = 0;
-                for (number, comma) in commas.iter().enumerate() {
+                for (number, comma) in commas.iter().take(cut).enumerate() {
                     if chosen >> number & 1 == 1 {
                         lines.push(value.get(from..*comma).unwrap_or_default().to_owned());
-                        from = comma.saturating_add(2);
+                        from = comma.saturating_add(SEPARATOR.len());
                     }
                 }
                 lines.push(value.get(from..).unwrap_or_default().to_owned());
-                combinations.push((whole, lines));
+                // Blanks around a value are no part of it (RFC 9110 §5.5).
+                if lines
+                    .iter()
+                    .all(|line| line.trim_ascii().len() == line.len())
+                {
+                    combinations.push((whole, lines));
+                }
             }
         }
         combinations
@@ -120,13 +134,7 @@ impl Header {
         if lines.is_empty() {
             return (ABSENT, lines);
         }
-        let mut whole = String::new();
-        for line in &lines {
-            if !whole.is_empty() {
-                whole.push_str(", ");
-            }
-            whole.push_str(line);
-        }
+        let whole = lines.join(SEPARATOR);
         let number = self.values.iter().position(|value| *value == whole);
         let value = number.map_or(OTHER_VALUE, |number| number.saturating_add(FIRST_VALUE));
         (value, lines)
