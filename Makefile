@@ -51,6 +51,10 @@ bench: ## Measure against nginx and Envoy (installs them where it can)
 	$(CARGO) build --locked --release --bins -p countersign-ca -p countersign-control -p countersign-proxy -p countersign-integration
 	$(TARGET)/release/countersign-bench
 
+.PHONY: bench-policy
+bench-policy: ## Measure policy decisions beside Cedar, Rego and Envoy
+	$(CARGO) run --locked --release --manifest-path policy/benches/peers/Cargo.toml --target-dir $(TARGET)
+
 .PHONY: clean
 clean: ## Remove what was built
 	$(CARGO) clean

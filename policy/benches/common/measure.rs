@@ -11,27 +11,27 @@ const ALL_ROUNDS: Duration = Duration::from_secs(2);
 
 /// Median nanoseconds of one run.
 pub(crate) fn median_cost(mut run: impl FnMut()) -> f64 {
-    let once = cost(1, &mut run);
-    let warm = cost(rounds_of(once, Duration::from_millis(50)), &mut run);
-    let runs = rounds_of(warm, ROUND);
-    let one_round = warm * f64::from(runs);
-    let rounds = (ALL_ROUNDS.as_nanos() as f64 / one_round.max(1.0)).clamp(3.0, ROUNDS as f64);
-    let mut costs: Vec<f64> = (0..rounds as usize).map(|_| cost(runs, &mut run)).collect();
+    // So many runs that the account is exact; they warm up what there is to be warm, too.
+    let mut runs = 1;
+    let mut all = cost(runs, &mut run);
+    while all < ROUND.as_nanos() as f64 {
+        runs *= 2;
+        all = cost(runs, &mut run);
+    }
+    let rounds = (ALL_ROUNDS.as_nanos() as f64 / all).clamp(3.0, ROUNDS as f64);
+    let mut costs: Vec<f64> = (0..rounds as usize)
+        .map(|_| cost(runs, &mut run) / f64::from(runs))
+        .collect();
     median(&mut costs)
 }
 
-/// How many runs of a cost fill a time; at least one.
-fn rounds_of(cost: f64, time: Duration) -> u32 {
-    ((time.as_nanos() as f64 / cost.max(1.0)) as u32).max(1)
-}
-
-/// Nanoseconds of one run, the mean of some.
+/// Nanoseconds of some runs.
 fn cost(runs: u32, run: &mut impl FnMut()) -> f64 {
     let start = cpu_time();
     for _ in 0..runs {
         black_box(&mut *run)();
     }
-    (cpu_time() - start).as_nanos() as f64 / f64::from(runs)
+    (cpu_time() - start).as_nanos() as f64
 }
 
 /// The value in the middle.
