@@ -40,7 +40,7 @@ spec:
     action: allow
     from: [{workload: shop/web}]
     to: [{methods: [GET], paths: ["/orders/", "/orders/*/**"]}]
-    when: request != null && like(lookup(request, ["headers", "x-version"]), ["v1*"])
+    when: 'request != null && like(lookup(request, ["headers", "x-version"]), ["v1*"])'
 ---
 # PeerAuthentication of Istio, istio.yaml:15
 apiVersion: countersign.dev/v1
