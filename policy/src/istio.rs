@@ -82,6 +82,7 @@ pub(crate) fn is_istio(api_version: &str) -> bool {
 #[derive(Debug, Default)]
 struct Notes(RefCell<Vec<Diagnostic>>);
 
+#[cfg(feature = "tools")]
 impl Notes {
     fn into_diagnostics(self) -> Vec<Diagnostic> {
         self.0.into_inner()
