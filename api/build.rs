@@ -1,7 +1,13 @@
 //! Compiles the contracts without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["ca", "bundle", "mesh"].map(|name| format!("proto/countersign/v1/{name}.proto"));
+    let files = [
+        "countersign/v1/ca",
+        "countersign/v1/bundle",
+        "countersign/v1/mesh",
+        "spiffe/workload",
+    ]
+    .map(|name| format!("proto/{name}.proto"));
     let descriptors = protox::compile(&files, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     for file in &files {
