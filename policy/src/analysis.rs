@@ -30,7 +30,7 @@ pub use diagram::TooLarge;
 pub use diff::{Change, Difference, Example, Judgement, diff};
 pub use documents::{DocumentChange, Edit};
 pub use example::{ExampleCall, ExampleRequest};
-pub use needless::{Needless, Why, needless};
+pub use needless::{Needless, Needlessness, Why, needless};
 pub use nodes::Kind;
 pub use reach::{Edge, Graph, Need, Node, Reached, reach};
 pub use tell::{Region, Requirement, told};

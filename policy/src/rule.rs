@@ -112,18 +112,26 @@ impl CompiledRule {
 
     /// Whether the rule matches, `path` being one reading of the call's path.
     pub(crate) fn matches(&self, judged: &Judged<'_>, path: Option<&str>) -> Match {
-        // Cheapest first; the index has looked at most of it already.
-        if !self.operations_match(judged, path)
-            || !self.caller_matches(judged)
-            || !self.subject_matches(judged)
-            || !self.intent_matches(judged)
-        {
+        if !self.matches_but_for_condition(judged, path) {
             return Match::No;
         }
         match &self.condition {
             None => Match::Yes,
             Some(condition) => self.condition_matches(condition, judged, path),
         }
+    }
+
+    /// Whether everything but the condition matches, which is not asked.
+    pub(crate) fn matches_but_for_condition(
+        &self,
+        judged: &Judged<'_>,
+        path: Option<&str>,
+    ) -> bool {
+        // Cheapest first; the index has looked at most of it already.
+        self.operations_match(judged, path)
+            && self.caller_matches(judged)
+            && self.subject_matches(judged)
+            && self.intent_matches(judged)
     }
 
     pub(crate) fn caller_matches(&self, judged: &Judged<'_>) -> bool {

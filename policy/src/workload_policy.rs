@@ -260,6 +260,41 @@ impl WorkloadPolicy {
         &self.rules
     }
 
+    /// Shows the rules in force of which all but the condition matches some reading of the call's path, some perhaps twice. Says
+    /// how many were looked at.
+    ///
+    /// # Errors
+    /// No rule is asked about the call: why.
+    #[cfg(feature = "tools")]
+    pub(crate) fn matching_but_for_conditions(
+        &self,
+        call: &Call<'_>,
+        visit: &mut impl FnMut(RuleNumber, &Arc<CompiledRule>),
+    ) -> Result<usize, AmbiguousPath> {
+        let judged = Judged::new(call, &self.workload);
+        let readings = self.readings(call)?;
+        let mut sought = self.indexes.sought(&judged);
+        let mut looked_at = 0_usize;
+        for path in readings.iter() {
+            sought.read(path);
+            for (index, of) in [
+                (&self.indexes.deny, Use::Other),
+                (&self.indexes.allow, Use::Allow),
+            ] {
+                index.candidates(&sought, of, &mut |number| {
+                    looked_at = looked_at.saturating_add(1);
+                    if let Some(rule) = self.rule(number)
+                        && rule.matches_but_for_condition(&judged, path)
+                    {
+                        visit(number, rule);
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+        }
+        Ok(looked_at)
+    }
+
     fn rule(&self, number: RuleNumber) -> Option<&Arc<CompiledRule>> {
         self.rules.get(usize::try_from(number).ok()?)
     }

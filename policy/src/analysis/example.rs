@@ -110,6 +110,11 @@ impl ExampleCall {
     /// What the engine decides.
     #[must_use]
     pub fn judged_by(&self, policy: &WorkloadPolicy) -> Decision {
+        self.with_call(|call| policy.decide(call))
+    }
+
+    /// Shows it as the engine is asked.
+    pub(super) fn with_call<T>(&self, ask: impl FnOnce(&Call<'_>) -> T) -> T {
         let now = SystemTime::now();
         let expires_at = now.checked_add(Duration::from_secs(3600)).unwrap_or(now);
         let subjects: Vec<Arc<Subject>> = self
@@ -129,7 +134,7 @@ impl ExampleCall {
             req_wl: intent.requester.clone(),
             expires_at,
         });
-        policy.decide(&Call {
+        ask(&Call {
             peer: self.peer.as_ref(),
             source_ip: self.source_ip,
             // No field asks for it, and conditions are asked of no fact here.
@@ -151,7 +156,7 @@ impl ExampleCall {
 
 impl Universe {
     /// How little one would like to see a value in an example.
-    fn rank(&self, variable: Variable, value: Value) -> usize {
+    pub(super) fn rank(&self, variable: Variable, value: Value) -> usize {
         let last = |unknown: Option<Value>| match unknown {
             Some(unknown) if unknown == value => usize::MAX,
             _ => 0,

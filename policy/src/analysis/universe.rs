@@ -114,7 +114,15 @@ impl Universe {
             |rule: &&Arc<CompiledRule>| !rule.observe && rule.rule.action != Action::Audit;
         let rules = policies.iter().flat_map(|policy| policy.rules());
         let rules: Vec<&Arc<CompiledRule>> = rules.filter(enforced).collect();
-        let rules = rules.as_slice();
+        Self::of_rules(local, policies, &rules)
+    }
+
+    /// The calls to one workload, as these rules of some policies tell them apart.
+    pub(super) fn of_rules(
+        local: &TrustDomain,
+        policies: &[&WorkloadPolicy],
+        rules: &[&Arc<CompiledRule>],
+    ) -> Result<Self, TooLarge> {
         let issuers = policies.iter().flat_map(|policy| policy.token_issuers());
         let issuers: BTreeSet<String> = issuers.map(|issuer| issuer.metadata.to_string()).collect();
         let arrivals = policies.iter().map(|policy| policy.arrival());

@@ -12,9 +12,10 @@ pub(super) fn check(policy: &Policy, directory: Option<&Directory>, report: &mut
     });
     match analysis::needless(policy, workloads.as_deref()) {
         Ok(found) => {
-            for needless in &found {
+            for needless in &found.needless {
                 report.add(lint(needless.why), [diagnostic(needless)]);
             }
+            report.notes.extend(left_out(&found.undecided));
         }
         Err(too_large) => report.notes.push(Diagnostic {
             file: "policy".to_owned(),
@@ -23,6 +24,23 @@ pub(super) fn check(policy: &Policy, directory: Option<&Directory>, report: &mut
             message: format!("not looked for rules that do nothing: {too_large}"),
         }),
     }
+}
+
+/// What could not be looked into, told at the first of the rules.
+fn left_out(undecided: &[RuleOrigin]) -> Option<Diagnostic> {
+    let (first, others) = undecided.split_first()?;
+    let rules = match others.len() {
+        0 => format!("the rule {:?}", first.rule),
+        more => format!("the rule {:?} and {more} others", first.rule),
+    };
+    Some(Diagnostic {
+        file: first.file.to_string(),
+        line: first.line,
+        column: 0,
+        message: format!(
+            "not looked into whether {rules} do something: too many rules are about the same calls"
+        ),
+    })
 }
 
 fn lint(why: Why) -> Lint {
