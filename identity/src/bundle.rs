@@ -1,14 +1,20 @@
-//! The roots that are believed for one trust domain (SPIFFE Trust Domain and Bundle).
+//! The roots and token keys that are believed for one trust domain (SPIFFE Trust Domain and Bundle).
+
+mod json;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::Engine as _;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
+use crate::jwt::KeySet;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::x509;
+
+pub use json::{BundleJsonError, SpiffeBundle};
 
 /// Why a bundle is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +58,12 @@ pub enum BundleError {
         /// What it lacks.
         reason: &'static str,
     },
+    /// JWT-SVID §6.1: every token key has a `kid` of its own, so that a token says which one signed it.
+    #[error("the {kind} keys of the bundle: each needs a `kid` that no other one has")]
+    KeyIds {
+        /// jwt-svid or wit-svid.
+        kind: &'static str,
+    },
     /// A signing certificate's SPIFFE ID has no path (X509-SVID §3.2).
     #[error("authority {index} of the bundle has the SPIFFE ID {id:?}, which may have no path")]
     AuthorityId {
@@ -62,7 +74,8 @@ pub enum BundleError {
     },
 }
 
-/// The X.509 authorities of one trust domain. There is at least one.
+/// What verifies the identities of one trust domain: X.509 authorities, of which there is at least one, and the keys that
+/// sign its tokens.
 #[derive(Clone)]
 pub struct Bundle {
     trust_domain: TrustDomain,
@@ -70,6 +83,9 @@ pub struct Bundle {
     anchors: Vec<TrustAnchor<'static>>,
     /// What each anchor's certificate says beyond the anchor.
     terms: Vec<Terms>,
+    /// Shared: bundles are cloned with an identity, keys do not change.
+    jwt_keys: Option<Arc<KeySet>>,
+    wit_keys: Option<Arc<KeySet>>,
     sequence: u64,
 }
 
@@ -94,6 +110,8 @@ impl PartialEq for Bundle {
     fn eq(&self, other: &Self) -> bool {
         self.trust_domain == other.trust_domain
             && self.authorities == other.authorities
+            && self.jwt_keys == other.jwt_keys
+            && self.wit_keys == other.wit_keys
             && self.sequence == other.sequence
     }
 }
@@ -106,6 +124,8 @@ impl fmt::Debug for Bundle {
             .field("trust_domain", &self.trust_domain)
             .field("sequence", &self.sequence)
             .field("authorities", &self.authorities.len())
+            .field("jwt_keys", &key_ids(self.jwt_keys()))
+            .field("wit_keys", &key_ids(self.wit_keys()))
             .finish_non_exhaustive()
     }
 }
@@ -140,7 +160,30 @@ impl Bundle {
             authorities,
             anchors,
             terms,
+            jwt_keys: None,
+            wit_keys: None,
             sequence,
+        })
+    }
+
+    /// This bundle with the keys that sign JWT-SVIDs and WIT-SVIDs; `None` for a trust domain that has no such tokens.
+    ///
+    /// # Errors
+    /// A key has no `kid` of its own.
+    pub fn with_token_keys(
+        self,
+        jwt_keys: Option<KeySet>,
+        wit_keys: Option<KeySet>,
+    ) -> Result<Self, BundleError> {
+        for (kind, keys) in [(json::JWT_SVID, &jwt_keys), (json::WIT_SVID, &wit_keys)] {
+            if keys.as_ref().is_some_and(|keys| !keys.names_each_key()) {
+                return Err(BundleError::KeyIds { kind });
+            }
+        }
+        Ok(Self {
+            jwt_keys: jwt_keys.map(Arc::new),
+            wit_keys: wit_keys.map(Arc::new),
+            ..self
         })
     }
 
@@ -196,6 +239,18 @@ impl Bundle {
         &self.authorities
     }
 
+    /// The keys that sign JWT-SVIDs, if there are any.
+    #[must_use]
+    pub fn jwt_keys(&self) -> Option<&KeySet> {
+        self.jwt_keys.as_deref()
+    }
+
+    /// The keys that sign WIT-SVIDs, if there are any.
+    #[must_use]
+    pub fn wit_keys(&self) -> Option<&KeySet> {
+        self.wit_keys.as_deref()
+    }
+
     /// Grows with every change; 0 is "not known".
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -238,6 +293,11 @@ impl Bundle {
         let mut anchors = self.anchors.iter().zip(&self.terms);
         anchors.any(|(other, terms)| is_same(other) && allows(terms))
     }
+}
+
+fn key_ids(keys: Option<&KeySet>) -> Vec<&str> {
+    keys.map(|keys| keys.key_ids().collect())
+        .unwrap_or_default()
 }
 
 /// Checks that a certificate may sign others, and gives its terms.

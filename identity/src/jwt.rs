@@ -5,8 +5,10 @@
 
 mod algorithm;
 mod error;
-mod json;
+pub(crate) mod json;
+pub mod jwk;
 mod key_set;
+pub mod svid;
 #[cfg(test)]
 pub(crate) mod test_keys;
 #[cfg(test)]
@@ -25,6 +27,7 @@ pub use key_set::{KeySet, KeySetError};
 #[cfg(feature = "fetch")]
 pub(crate) use error::in_words;
 use error::quoted;
+use key_set::Key;
 
 /// The longest token that is looked at, in bytes. Longer ones do not fit the header limits of most servers either.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -103,17 +106,13 @@ pub fn verify(
     now: SystemTime,
 ) -> Result<VerifiedToken, TokenError> {
     let parts = Parts::split(token)?;
-    let header = Header::read(parts.header)?;
-    let algorithm = header.algorithm(rules)?;
+    let header = Header::read(parts.header, Purpose::AccessOrId)?;
+    let algorithm = header.algorithm(&rules.algorithms)?;
     let key = keys.choose(header.key_id.as_deref(), algorithm)?;
-    key.verify(
-        algorithm,
-        parts.signed.as_bytes(),
-        &base64("signature", parts.signature)?,
-    )?;
+    parts.check_signature(key, algorithm)?;
     let claims = object("payload", parts.payload)?;
     check_issuer(&claims, rules)?;
-    check_audience(&claims, rules)?;
+    check_audience(&claims, &rules.audiences)?;
     let (expires_at, valid_until) = check_times(&claims, rules.leeway, now)?;
     Ok(VerifiedToken {
         claims,
@@ -168,6 +167,42 @@ impl<'a> Parts<'a> {
             _ => Err(TokenError::PartCount { found }),
         }
     }
+
+    fn check_signature(&self, key: &Key, algorithm: Algorithm) -> Result<(), TokenError> {
+        let signature = base64("signature", self.signature)?;
+        key.verify(algorithm, self.signed.as_bytes(), &signature)
+    }
+}
+
+/// What a token is for. It may say so with its `typ`, and one that is for something else is refused (RFC 8725 §3.11):
+/// security events, logout tokens, DPoP proofs, transaction tokens and WIT-SVIDs all say what they are.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Speaks for a subject: untyped JWTs and access tokens (RFC 9068 §2.1).
+    AccessOrId,
+    /// SPIFFE JWT-SVID §2.3.
+    JwtSvid,
+}
+
+impl Purpose {
+    fn accepts(self, kind: &str) -> bool {
+        let kind = match kind.split_once('/') {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application") => rest,
+            _ => kind,
+        };
+        let other = match self {
+            Self::AccessOrId => "at+jwt",
+            Self::JwtSvid => "JOSE",
+        };
+        kind.eq_ignore_ascii_case("JWT") || kind.eq_ignore_ascii_case(other)
+    }
+
+    fn expected(self) -> &'static str {
+        match self {
+            Self::AccessOrId => r#""JWT", "at+jwt", or none"#,
+            Self::JwtSvid => r#""JWT", "JOSE", or none"#,
+        }
+    }
 }
 
 /// What is used of a JOSE header (RFC 7515 §4.1). Keys and URLs that a header may carry (`jwk`, `jku`, `x5u`, `x5c`) are
@@ -178,7 +213,7 @@ struct Header {
 }
 
 impl Header {
-    fn read(encoded: &str) -> Result<Self, TokenError> {
+    fn read(encoded: &str, purpose: Purpose) -> Result<Self, TokenError> {
         let mut header = object("header", encoded)?;
         if let Some(critical) = header.get("crit") {
             // RFC 7515 §4.1.11: what is critical and not understood refuses the token. No extension is understood here.
@@ -188,10 +223,11 @@ impl Header {
         }
         match header.get("typ") {
             None => {}
-            Some(Value::String(kind)) if is_access_or_id_token(kind) => {}
+            Some(Value::String(kind)) if purpose.accepts(kind) => {}
             Some(other) => {
                 return Err(TokenError::WrongType {
                     found: quoted_value(other),
+                    expected: purpose.expected(),
                 });
             }
         }
@@ -223,28 +259,18 @@ impl Header {
         Ok(Self { algorithm, key_id })
     }
 
-    /// The header's algorithm, if the rules accept it (RFC 8725 §3.1). `none` and HMAC are no [`Algorithm`]s, so that rules
-    /// cannot name them.
-    fn algorithm(&self, rules: &IssuerRules) -> Result<Algorithm, TokenError> {
+    /// The header's algorithm, if it is an allowed one (RFC 8725 §3.1). `none` and HMAC are no [`Algorithm`]s, so that
+    /// rules cannot name them.
+    fn algorithm(&self, allowed: &[Algorithm]) -> Result<Algorithm, TokenError> {
         self.algorithm
             .parse()
             .ok()
-            .filter(|algorithm| rules.algorithms.contains(algorithm))
+            .filter(|algorithm| allowed.contains(algorithm))
             .ok_or_else(|| TokenError::AlgorithmNotAllowed {
                 found: quoted(&self.algorithm),
-                allowed: error::listed(rules.algorithms.iter().map(|a| a.name())),
+                allowed: error::listed(allowed.iter().map(|a| a.name())),
             })
     }
-}
-
-/// Whether `typ` is of a kind of token that speaks for a subject: untyped JWTs and access tokens (RFC 9068 §2.1). Security
-/// events, logout tokens, DPoP proofs and transaction tokens say with their type that they are not (RFC 8725 §3.11).
-fn is_access_or_id_token(kind: &str) -> bool {
-    let kind = match kind.split_once('/') {
-        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application") => rest,
-        _ => kind,
-    };
-    kind.eq_ignore_ascii_case("jwt") || kind.eq_ignore_ascii_case("at+jwt")
 }
 
 fn check_issuer(claims: &Map<String, Value>, rules: &IssuerRules) -> Result<(), TokenError> {
@@ -259,33 +285,38 @@ fn check_issuer(claims: &Map<String, Value>, rules: &IssuerRules) -> Result<(), 
     }
 }
 
-/// RFC 7519 §4.1.3: one string, or a list of them.
-fn check_audience(claims: &Map<String, Value>, rules: &IssuerRules) -> Result<(), TokenError> {
-    if rules.audiences.is_empty() {
+/// The claim `aud` (RFC 7519 §4.1.3) must name one of these; of none, it is not looked at.
+fn check_audience(claims: &Map<String, Value>, accepted: &[String]) -> Result<(), TokenError> {
+    if accepted.is_empty() {
         return Ok(());
     }
-    let accepted = |found: &str| rules.audiences.iter().any(|audience| audience == found);
-    let invalid = TokenError::InvalidClaim {
-        name: "aud",
-        expected: "a string or a list of strings",
-    };
-    let found: Vec<&str> = match claims.get("aud") {
-        None => return Err(TokenError::MissingClaim("aud")),
-        Some(Value::String(one)) => vec![one],
-        Some(Value::Array(many)) => many
-            .iter()
-            .map(Value::as_str)
-            .collect::<Option<_>>()
-            .ok_or(invalid)?,
-        Some(_) => return Err(invalid),
-    };
-    if found.iter().copied().any(accepted) {
+    let found = audiences(claims)?;
+    let is_accepted = |found: &&str| accepted.iter().any(|audience| audience == found);
+    if found.iter().any(is_accepted) {
         return Ok(());
     }
     Err(TokenError::WrongAudience {
         found: error::listed(found.iter().take(4).map(|audience| quoted(audience))),
-        expected: error::listed(rules.audiences.iter().map(|audience| quoted(audience))),
+        expected: error::listed(accepted.iter().map(|audience| quoted(audience))),
     })
+}
+
+/// RFC 7519 §4.1.3: one string, or a list of them.
+fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, TokenError> {
+    let invalid = TokenError::InvalidClaim {
+        name: "aud",
+        expected: "a string or a list of strings",
+    };
+    match claims.get("aud") {
+        None => Err(TokenError::MissingClaim("aud")),
+        Some(Value::String(one)) => Ok(vec![one]),
+        Some(Value::Array(many)) => many
+            .iter()
+            .map(Value::as_str)
+            .collect::<Option<_>>()
+            .ok_or(invalid),
+        Some(_) => Err(invalid),
+    }
 }
 
 /// Checks `exp`, `nbf` and `iat` (RFC 7519 §4.1.4–6); returns `exp` and `exp` plus leeway.

@@ -9,6 +9,7 @@ use rcgen::{CertificateParams, DistinguishedName, PublicKeyData};
 use rustls::sign::{Signer, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
+use zeroize::Zeroizing;
 
 /// Why a key could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum KeyError {
     /// The system's source of randomness, or memory, failed.
     #[error("a P-256 key could not be generated")]
     Generate,
+    /// The key could not be written as PKCS #8.
+    #[error("a P-256 key could not be encoded")]
+    Encode,
     /// The certification request could not be encoded or signed.
     #[error("the certification request could not be made: {0}")]
     Request(#[from] rcgen::Error),
@@ -23,8 +27,8 @@ pub enum KeyError {
 
 /// A P-256 key for an SVID.
 ///
-/// It is generated in the cryptographic library's own memory, which is zeroized when it is freed,
-/// and there is no way to read it: it signs, and that is all.
+/// It is generated in the cryptographic library's own memory, which is zeroized when it is freed. It signs; the one way to
+/// read it is [`SvidKey::to_pkcs8_der`], for the workload whose key it is.
 #[derive(Clone)]
 pub struct SvidKey(Arc<P256Key>);
 
@@ -64,6 +68,16 @@ impl SvidKey {
     #[must_use]
     pub fn public_key_der(&self) -> &[u8] {
         &self.0.spki
+    }
+
+    /// The private key, unencrypted PKCS #8 in DER (RFC 5208), for the SPIFFE Workload API: it hands a workload its own key.
+    /// Wiped when dropped; not to be written anywhere.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let document = self.0.pair.to_pkcs8v1().map_err(|_| KeyError::Encode)?;
+        Ok(Zeroizing::new(document.as_ref().to_vec()))
     }
 
     /// The key as rustls uses it.
@@ -138,6 +152,14 @@ mod tests {
     fn debug_shows_no_key_material() {
         let key = SvidKey::generate().unwrap();
         assert_eq!(format!("{key:?}"), "SvidKey(P-256)");
+    }
+
+    #[test]
+    fn the_exported_key_is_the_same_key() {
+        let key = SvidKey::generate().unwrap();
+        let pkcs8 = key.to_pkcs8_der().unwrap();
+        let read = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8).unwrap();
+        assert_eq!(read.public_key().as_ref(), key.0.pair.public_key().as_ref());
     }
 
     #[test]

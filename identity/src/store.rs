@@ -32,6 +32,7 @@ pub enum StoreError {
 /// An SVID together with its key.
 struct Held {
     svid: Arc<X509Svid>,
+    key: SvidKey,
     certified_key: Arc<CertifiedKey>,
 }
 
@@ -90,6 +91,14 @@ impl IdentityStore {
         self.held.load().as_ref().map(|held| Arc::clone(&held.svid))
     }
 
+    /// The SVID together with its key, for the workload whose identity this is.
+    #[must_use]
+    pub fn svid_with_key(&self) -> Option<(Arc<X509Svid>, SvidKey)> {
+        let held = self.held.load();
+        let held = held.as_ref()?;
+        Some((Arc::clone(&held.svid), held.key.clone()))
+    }
+
     /// Replaces the SVID. It is the caller's to verify it against the bundle first.
     ///
     /// # Errors
@@ -102,6 +111,7 @@ impl IdentityStore {
             .map_err(|_| StoreError::KeyMismatch)?;
         let held = Held {
             svid: Arc::new(svid),
+            key,
             certified_key: Arc::new(certified_key),
         };
         self.changes.send_modify(|generation| {

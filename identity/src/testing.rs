@@ -15,9 +15,16 @@ use crate::bundle::Bundle;
 use crate::key::SvidKey;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::svid::X509Svid;
+use crate::tls::PeerIdentity;
 
 /// What can go wrong in a test's preparations.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A peer as a handshake would have proved it, without one.
+#[must_use]
+pub fn peer(svid: X509Svid) -> PeerIdentity {
+    PeerIdentity::of_test(svid)
+}
 
 /// A trust domain's authority, with keys of its own.
 pub struct TestAuthority {

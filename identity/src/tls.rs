@@ -201,6 +201,12 @@ pub fn server_name() -> ServerName<'static> {
 pub struct PeerIdentity(Arc<X509Svid>);
 
 impl PeerIdentity {
+    /// A peer that no handshake has proved.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn of_test(svid: X509Svid) -> Self {
+        Self(Arc::new(svid))
+    }
+
     /// Who it is.
     #[must_use]
     pub fn id(&self) -> &SpiffeId {

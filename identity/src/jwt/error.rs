@@ -71,10 +71,12 @@ pub enum TokenError {
         named: String,
     },
     /// A token for another purpose (RFC 8725 §3.11).
-    #[error("the token's type is {found}; expected \"JWT\", \"at+jwt\", or none")]
+    #[error("the token's type is {found}; expected {expected}")]
     WrongType {
         /// The value of `typ`, quoted.
         found: String,
+        /// What it may be.
+        expected: &'static str,
     },
     /// The algorithm is not among the rules'.
     #[error("the token is signed with {found}; this issuer's tokens must be signed with {allowed}")]

@@ -10,13 +10,13 @@ use serde_json::{Map, Number, Value};
 
 /// Why a text is not such JSON.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum JsonError {
+pub(crate) enum JsonError {
     Duplicate(String),
     Syntax { line: usize, column: usize },
 }
 
 /// Reads one value and nothing after it. `serde_json` bounds the depth.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
     let mut duplicate = None;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = Strict {

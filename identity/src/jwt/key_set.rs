@@ -30,6 +30,15 @@ pub struct KeySet {
     skipped: Vec<String>,
 }
 
+impl PartialEq for KeySet {
+    // What else there is of a key follows from its public members.
+    fn eq(&self, other: &Self) -> bool {
+        self.public_jwks().eq(other.public_jwks())
+    }
+}
+
+impl Eq for KeySet {}
+
 /// Why a text is no key set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
@@ -82,6 +91,11 @@ impl KeySet {
         let Some(Value::Array(members)) = set.get("keys") else {
             return Err(KeySetError::NotAKeySet);
         };
+        Self::of(members)
+    }
+
+    /// The usable keys among these members of a JWK Set.
+    pub(crate) fn of(members: &[Value]) -> Result<Self, KeySetError> {
         if members.len() > MAX_KEYS {
             return Err(KeySetError::TooManyKeys {
                 found: members.len(),
@@ -102,8 +116,21 @@ impl KeySet {
 
     /// The usable keys as a JWK Set: public members only, whatever else the issuer published.
     pub fn to_jwks(&self) -> String {
-        let keys: Vec<&Value> = self.keys.iter().map(|key| &key.public_jwk).collect();
+        let keys: Vec<&Value> = self.public_jwks().collect();
         json!({ "keys": keys }).to_string()
+    }
+
+    /// The usable keys, each as a JWK of its public members.
+    pub(crate) fn public_jwks(&self) -> impl Iterator<Item = &Value> {
+        self.keys.iter().map(|key| &key.public_jwk)
+    }
+
+    /// Whether every usable key has a `kid`, and no other key the same one.
+    pub(crate) fn names_each_key(&self) -> bool {
+        let mut names: Vec<_> = self.key_ids().collect();
+        names.sort_unstable();
+        names.dedup();
+        names.len() == self.keys.len()
     }
 
     /// The `kid`s of the usable keys.
