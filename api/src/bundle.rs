@@ -1,5 +1,6 @@
 //! The bundle's way over the wire and back.
 
+use countersign_identity::jwt::{KeySet, KeySetError};
 use countersign_identity::{Bundle, BundleError, SpiffeIdError, TrustDomain};
 
 use crate::proto;
@@ -16,6 +17,14 @@ pub enum InvalidBundle {
     /// Its authorities are not.
     #[error(transparent)]
     Authorities(#[from] BundleError),
+    /// Its token keys are not.
+    #[error("the bundle's {kind} keys: {source}")]
+    TokenKeys {
+        /// JWT-SVID or WIT-SVID.
+        kind: &'static str,
+        /// What is wrong with them.
+        source: KeySetError,
+    },
 }
 
 impl From<&Bundle> for proto::Bundle {
@@ -28,6 +37,8 @@ impl From<&Bundle> for proto::Bundle {
                 .map(|der| der.to_vec())
                 .collect(),
             sequence: bundle.sequence(),
+            jwt_keys: bundle.jwt_keys().map(KeySet::to_jwks).unwrap_or_default(),
+            wit_keys: bundle.wit_keys().map(KeySet::to_jwks).unwrap_or_default(),
         }
     }
 }
@@ -42,6 +53,52 @@ impl TryFrom<proto::Bundle> for Bundle {
             .into_iter()
             .map(Into::into)
             .collect();
-        Ok(Self::new(trust_domain, authorities, bundle.sequence)?)
+        let jwt_keys = token_keys("JWT-SVID", &bundle.jwt_keys)?;
+        let wit_keys = token_keys("WIT-SVID", &bundle.wit_keys)?;
+        let bundle = Self::new(trust_domain, authorities, bundle.sequence)?;
+        Ok(bundle.with_token_keys(jwt_keys, wit_keys)?)
+    }
+}
+
+fn token_keys(kind: &'static str, jwks: &str) -> Result<Option<KeySet>, InvalidBundle> {
+    if jwks.is_empty() {
+        return Ok(None);
+    }
+    KeySet::parse(jwks)
+        .map(Some)
+        .map_err(|source| InvalidBundle::TokenKeys { kind, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_ca::{bundle, td};
+    use countersign_identity::testing::TestAuthority;
+
+    const KEY: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"k1",
+        "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
+
+    #[test]
+    fn there_and_back() {
+        let authority = TestAuthority::new(&td()).unwrap();
+        let plain = bundle(&authority, 3);
+        let with_keys = plain
+            .clone()
+            .with_token_keys(Some(KeySet::parse(KEY).unwrap()), None)
+            .unwrap();
+        for bundle in [plain, with_keys] {
+            let read: Bundle = proto::Bundle::from(&bundle).try_into().unwrap();
+            assert_eq!(read, bundle);
+        }
+    }
+
+    #[test]
+    fn token_keys_that_are_none_refuse_the_bundle() {
+        let authority = TestAuthority::new(&td()).unwrap();
+        for jwks in ["{}", "x", r#"{"keys":[]}"#, &KEY.replace("kid", "id")] {
+            let mut sent = proto::Bundle::from(&bundle(&authority, 3));
+            sent.jwt_keys = jwks.to_owned();
+            assert!(Bundle::try_from(sent).is_err(), "{jwks}");
+        }
     }
 }

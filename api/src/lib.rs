@@ -6,6 +6,7 @@ pub mod ops;
 pub mod svid;
 #[cfg(test)]
 mod test_ca;
+pub mod tokens;
 pub mod transport;
 
 /// The messages, clients and servers generated from `proto/countersign/v1`.

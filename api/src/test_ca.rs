@@ -18,7 +18,10 @@ use crate::proto::attestation::Evidence;
 use crate::proto::certificate_authority_server::{
     CertificateAuthority, CertificateAuthorityServer,
 };
-use crate::proto::{self, GetBundleRequest, IssueRequest, IssueResponse};
+use crate::proto::{
+    self, GetBundleRequest, IssueJwtRequest, IssueJwtResponse, IssueRequest, IssueResponse,
+    IssueWitRequest, IssueWitResponse,
+};
 use crate::transport::{Caller, IncomingLimits, incoming};
 
 pub(crate) const JOIN_TOKEN: &str = "join-me-once";
@@ -39,6 +42,7 @@ pub(crate) enum Asked {
     Jwt(String),
     Renewal(SpiffeId),
     Bundle(Option<SpiffeId>),
+    JwtSvid(SpiffeId, Vec<String>),
 }
 
 /// What the CA does with the next requests; the default is what it ought to do.
@@ -158,6 +162,33 @@ impl CertificateAuthority for Arc<TestCa> {
             .map(|peer| peer.id().clone());
         self.asked.lock().unwrap().push(Asked::Bundle(peer));
         Ok(Response::new((&*self.store.bundle()).into()))
+    }
+
+    async fn issue_jwt(
+        &self,
+        request: Request<IssueJwtRequest>,
+    ) -> Result<Response<IssueJwtResponse>, Status> {
+        let peer = Caller::of(&request)?.peer.clone();
+        let peer = peer.ok_or_else(|| Status::unauthenticated("no certificate"))?;
+        let audience = request.into_inner().audience;
+        if audience.is_empty() {
+            return Err(Status::invalid_argument("no audience"));
+        }
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(Asked::JwtSvid(peer.id().clone(), audience));
+        Ok(Response::new(IssueJwtResponse {
+            token: format!("token {}", asked.len()),
+            issued_at: 1_800_000_000,
+            expires_at: 1_800_000_300,
+            bundle: Some((&*self.store.bundle()).into()),
+        }))
+    }
+
+    async fn issue_wit(
+        &self,
+        _request: Request<IssueWitRequest>,
+    ) -> Result<Response<IssueWitResponse>, Status> {
+        Err(Status::unimplemented("not of this CA"))
     }
 }
 

@@ -12,7 +12,7 @@ use countersign_api::proto::certificate_authority_server::CertificateAuthoritySe
 use countersign_api::transport::{IncomingLimits, incoming};
 use countersign_identity::IdentityStore;
 use countersign_identity::keys::FollowError;
-use countersign_identity::tls::{ClientAuth, TlsError};
+use countersign_identity::tls::{ClientAuth, TlsError, server_config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,10 +25,13 @@ use crate::authority::files::{FileError, cannot, private_directory};
 use crate::authority::{Authority, AuthorityError};
 use crate::config::Config;
 use crate::issue::Issuance;
+use crate::issue::token::TokenRules;
 use crate::log::IssuanceLog;
 use crate::metrics::Metrics;
 use crate::own_svid::{self, OwnSvidError};
 use crate::service::Service;
+use crate::web::certificate::{self, CertificateError};
+use crate::web::{self, bundle, oidc};
 
 /// The longest request: a CSR and a JWT fit many times.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
@@ -73,6 +76,9 @@ pub(crate) enum AppError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The certificate of a web endpoint.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A signal handler.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -94,10 +100,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     let authority = Arc::new(Authority::open(
         &config.data_directory,
         &config.trust_domain,
+        config.jwt.lifetimes(config.svid),
         now,
     )?);
     let log = IssuanceLog::open(&config.data_directory)?;
-    let store = IdentityStore::new(authority.bundle().clone());
+    let store = IdentityStore::new((*authority.bundle()).clone());
     let attestors = Attestors {
         join_tokens: Arc::new(JoinTokens::open(
             &config.data_directory,
@@ -110,18 +117,47 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         authority,
         attestors,
         limits: config.svid,
+        tokens: TokenRules {
+            ttl: config.jwt.ttl,
+            issuer: config
+                .oidc
+                .as_ref()
+                .map(|oidc| oidc::issuer_name(&oidc.issuer)),
+        },
         log,
     });
     own_svid::issue(&issuance, &store).await?;
 
     let (ops_listener, ops_address) = listen(config.ops, "ops").await?;
     let (listener, address) = listen(config.listen, "listen").await?;
+    let mut web = JoinSet::new();
+    if let Some(oidc) = config.oidc {
+        let (listener, address) = listen(oidc.listen, "oidc.listen").await?;
+        let tls = certificate::server_config(oidc.certificate)?;
+        let documents = oidc::documents(&oidc.issuer, &issuance.authority);
+        web.spawn(web::serve(listener, tls.into(), documents));
+        tracing::info!(%address, issuer = %oidc.issuer, "openid discovery served");
+    }
+    if let Some(endpoint) = config.bundle_endpoint {
+        let (listener, address) = listen(endpoint.listen, "bundleEndpoint.listen").await?;
+        let tls = match endpoint.certificate {
+            Some(files) => certificate::server_config(files)?,
+            None => server_config(&store, ClientAuth::Optional, &[b"http/1.1"])?,
+        };
+        let documents = bundle::documents(&issuance.authority, endpoint.refresh_hint);
+        web.spawn(web::serve(listener, tls.into(), documents));
+        tracing::info!(%address, "bundle endpoint served");
+    }
     let (mut registry, readiness) = (Registry::default(), Readiness::new());
     let metrics = Metrics::register(&mut registry);
     let identity = readiness.part("identity");
     identity.ready();
     let mut renewals = JoinSet::new();
     renewals.spawn(own_svid::keep_intermediate_fresh(Arc::clone(&issuance)));
+    renewals.spawn(own_svid::keep_token_keys_fresh(
+        Arc::clone(&issuance),
+        Arc::clone(&store),
+    ));
     renewals.spawn(own_svid::keep_fresh(
         Arc::clone(&issuance),
         Arc::clone(&store),
@@ -146,6 +182,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         .serve_with_incoming_shutdown(incoming, closed(shutdown.clone()));
     let served = within_drain_limit(server, shutdown).await;
 
+    web.shutdown().await;
     renewals.shutdown().await;
     // The operator's endpoint last: it tells how the rest ended.
     drop(ops_stop);

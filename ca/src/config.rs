@@ -1,5 +1,7 @@
 //! The configuration, `ca.yaml`: read once, every mistake reported at once.
 
+pub(crate) mod tokens;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,12 +9,13 @@ use std::time::Duration;
 use countersign_identity::TrustDomain;
 use countersign_identity::jwt::{Algorithm, IssuerRules};
 use countersign_identity::keys::IssuerEndpoint;
-use countersign_policy::yaml::{self, Diagnostics, Value};
+use countersign_policy::yaml::{self, Diagnostics, Fields, Value};
 use url::Url;
 
 use crate::attest::jwt::IssuerConfig;
 use crate::attest::template::Template;
 use crate::issue::TtlLimits;
+use tokens::{BundleEndpointConfig, JwtConfig, OidcConfig};
 
 /// How far an issuer's clock may be from ours.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -33,6 +36,12 @@ pub(crate) struct Config {
     pub(crate) ops: SocketAddr,
     /// How long SVIDs are valid.
     pub(crate) svid: TtlLimits,
+    /// How JWT-SVIDs are issued.
+    pub(crate) jwt: JwtConfig,
+    /// The OpenID Connect issuer, if this CA is one.
+    pub(crate) oidc: Option<OidcConfig>,
+    /// Where other trust domains find the bundle, if they do.
+    pub(crate) bundle_endpoint: Option<BundleEndpointConfig>,
     /// Whose JWTs attest.
     pub(crate) issuers: Vec<IssuerConfig>,
 }
@@ -56,6 +65,9 @@ fn config(value: Value<'_>) -> Option<Config> {
         let listen = fields.required("listen", |v| v.parsed(ADDRESS));
         let ops = fields.required("ops", |v| v.parsed(ADDRESS));
         let svid = fields.default("svid", DEFAULT_TTLS, ttl_limits);
+        let jwt = fields.default("jwt", JwtConfig::DEFAULT, tokens::jwt);
+        let oidc = fields.optional("oidc", tokens::oidc);
+        let bundle_endpoint = fields.optional("bundleEndpoint", tokens::bundle_endpoint);
         let issuers = fields.default("issuers", Vec::new(), |v| issuers(v, trust_domain.as_ref()));
         Some(Config {
             trust_domain: trust_domain?,
@@ -63,6 +75,9 @@ fn config(value: Value<'_>) -> Option<Config> {
             listen: listen?,
             ops: ops?,
             svid: svid?,
+            jwt: jwt?,
+            oidc: oidc?,
+            bundle_endpoint: bundle_endpoint?,
             issuers: issuers?,
         })
     })
@@ -75,25 +90,37 @@ const DEFAULT_TTLS: TtlLimits = TtlLimits {
 };
 
 fn ttl_limits(value: Value<'_>) -> Option<TtlLimits> {
-    value.mapping(|fields| {
-        let default = fields.default("defaultTtl", DEFAULT_TTLS.default, Value::duration);
-        let min = fields.default("minTtl", DEFAULT_TTLS.min, Value::duration);
-        let max = fields.default("maxTtl", DEFAULT_TTLS.max, Value::duration);
-        let limits = TtlLimits { default: default?, min: min?, max: max? };
-        if limits.min < Duration::from_secs(1) || limits.max > LONGEST_TTL {
-            return value.mistake(format!(
-                "expected minTtl of at least 1s and maxTtl of at most {}h",
-                LONGEST_TTL.as_secs() / 3600
-            ));
-        }
-        if limits.min > limits.default || limits.default > limits.max {
-            return value.mistake(format!(
-                "expected minTtl ≤ defaultTtl ≤ maxTtl, got {:?}, {:?} and {:?} (defaults included)",
-                limits.min, limits.default, limits.max
-            ));
-        }
-        Some(limits)
-    })
+    value.mapping(|fields| ttl_limits_in(value, fields, DEFAULT_TTLS, LONGEST_TTL))
+}
+
+/// The fields of lifetimes; `value` is where they are.
+fn ttl_limits_in(
+    value: Value<'_>,
+    fields: &mut Fields<'_>,
+    defaults: TtlLimits,
+    longest: Duration,
+) -> Option<TtlLimits> {
+    let default = fields.default("defaultTtl", defaults.default, Value::duration);
+    let min = fields.default("minTtl", defaults.min, Value::duration);
+    let max = fields.default("maxTtl", defaults.max, Value::duration);
+    let limits = TtlLimits {
+        default: default?,
+        min: min?,
+        max: max?,
+    };
+    if limits.min < Duration::from_secs(1) || limits.max > longest {
+        return value.mistake(format!(
+            "expected minTtl of at least 1s and maxTtl of at most {}h",
+            longest.as_secs() / 3600
+        ));
+    }
+    if limits.min > limits.default || limits.default > limits.max {
+        return value.mistake(format!(
+            "expected minTtl ≤ defaultTtl ≤ maxTtl, got {:?}, {:?} and {:?} (defaults included)",
+            limits.min, limits.default, limits.max
+        ));
+    }
+    Some(limits)
 }
 
 fn issuers(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<Vec<IssuerConfig>> {
@@ -199,6 +226,38 @@ mod tests {
         assert_eq!(issuer.rules.algorithms, [Algorithm::Es256]);
         assert_eq!(issuer.rules.issuer, "https://ci.example");
         assert!(issuer.endpoint.allow_http && issuer.endpoint.allow_private_addresses);
+    }
+
+    #[test]
+    fn tokens_and_what_is_published_are_read() {
+        let config = read(&format!(
+            "{MINIMAL}jwt: {{defaultTtl: 1m, keyLifetime: 12h}}\n\
+             oidc: {{issuer: 'https://ids.shop.example', listen: 127.1.2.1:443, certificate: {{chainFile: a, keyFile: b}}}}\n\
+             bundleEndpoint: {{listen: 127.1.2.1:8443}}\n"
+        ))
+        .unwrap();
+        assert_eq!(config.jwt.ttl.default, Duration::from_mins(1));
+        assert_eq!(config.jwt.key_lifetime, Duration::from_hours(12));
+        assert_eq!(config.oidc.unwrap().certificate.key, Path::new("b"));
+        assert_eq!(config.bundle_endpoint.unwrap().certificate, None);
+        for (wrong, expected) in [
+            (
+                "jwt: {defaultTtl: 2h}",
+                "expected minTtl ≤ defaultTtl ≤ maxTtl",
+            ),
+            ("jwt: {keyLifetime: 1s}", "keyLifetime of at least 2s"),
+            (
+                "oidc: {issuer: 'http://ids.shop.example'}",
+                "expected an https URL without a query",
+            ),
+            (
+                "oidc: {issuer: 'https://ids.shop.example?x'}",
+                "expected an https URL without a query",
+            ),
+        ] {
+            let mistakes = read(&format!("{MINIMAL}{wrong}\n")).unwrap_err();
+            assert!(mistakes.contains(expected), "{mistakes}");
+        }
     }
 
     #[test]

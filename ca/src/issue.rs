@@ -1,4 +1,6 @@
-//! How an SVID comes about, phase by phase: see [`Issuance::issue`].
+//! How an SVID comes about, phase by phase: see [`Issuance::issue`], and, for tokens, [`token`].
+
+pub(crate) mod token;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,7 @@ use crate::authority::{Authority, Intermediate};
 use crate::csr::{self, ProvedKey};
 use crate::log::{IssuanceLog, Record};
 use crate::refusal::Refusal;
+use token::TokenRules;
 
 /// How long SVIDs are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,7 @@ pub(crate) struct Issuance {
     pub(crate) authority: Arc<Authority>,
     pub(crate) attestors: Attestors,
     pub(crate) limits: TtlLimits,
+    pub(crate) tokens: TokenRules,
     pub(crate) log: IssuanceLog,
 }
 
@@ -91,7 +95,7 @@ impl Issuance {
         let not_after = self.limit_validity(ttl, &intermediate, now)?;
         let unlogged = self.sign(&attested, &key, &intermediate, not_after, now)?;
         let remote = Some(request.caller.remote_addr);
-        let record = Record::new(&unlogged.0, &attested, key.thumbprint(), remote, now);
+        let record = Record::of_svid(&unlogged.0, &attested, key.thumbprint(), remote, now);
         self.hand_out(unlogged, &record).await
     }
 
@@ -105,7 +109,7 @@ impl Issuance {
         let intermediate = self.authority.intermediate();
         let not_after = self.limit_validity(self.limits.default, &intermediate, now)?;
         let unlogged = self.sign(&attested, &key, &intermediate, not_after, now)?;
-        let record = Record::new(&unlogged.0, &attested, key.thumbprint(), None, now);
+        let record = Record::of_svid(&unlogged.0, &attested, key.thumbprint(), None, now);
         self.hand_out(unlogged, &record).await
     }
 
@@ -153,7 +157,7 @@ impl Issuance {
         let chain: Vec<CertificateDer<'static>> =
             intermediate.sign(attested.id(), key.public_key(), validity)?;
         let svid = X509Svid::from_chain(chain).map_err(Refusal::Product)?;
-        svid.verify(self.authority.bundle(), now)
+        svid.verify(&self.authority.bundle(), now)
             .map_err(Refusal::Product)?;
         Ok(Unlogged(svid))
     }

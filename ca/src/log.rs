@@ -1,5 +1,5 @@
-//! The issuance log: `issuance.jsonl`, one JSON object per certificate, only ever appended to. A certificate is handed out
-//! when its line is on the disk, so that none is in use that nobody knows of.
+//! The issuance log: `issuance.jsonl`, one JSON object per certificate or token, only ever appended to. What is issued is
+//! handed out when its line is on the disk, so that none is in use that nobody knows of.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::attest::Attested;
 use crate::authority::files::{FileError, PRIVATE, cannot, sync_directory};
+use crate::issue::token::TokenFacts;
 
 /// Why a line is not in the log.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +35,23 @@ pub(crate) enum LogError {
 #[derive(Debug, Serialize)]
 pub(crate) struct Record {
     time: String,
+    /// x509-svid, jwt-svid or wit-svid.
+    kind: &'static str,
+    /// Of a token, the claim `jti`.
     serial: String,
     spiffe_id: String,
     not_before: String,
     not_after: String,
     attestation: AttestationRecord,
-    /// SHA-256 of the SubjectPublicKeyInfo.
-    key_thumbprint: String,
+    /// Whom a JWT-SVID is for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    audience: Vec<String>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the key that the SVID is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_thumbprint: Option<String>,
     /// SHA-256 of the certificate.
-    certificate_thumbprint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_thumbprint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_address: Option<SocketAddr>,
 }
@@ -55,8 +64,8 @@ struct AttestationRecord {
 }
 
 impl Record {
-    /// What is known of an issuance.
-    pub(crate) fn new(
+    /// What is known of the issuance of an X.509-SVID.
+    pub(crate) fn of_svid(
         svid: &X509Svid,
         attested: &Attested,
         key_thumbprint: &str,
@@ -65,17 +74,47 @@ impl Record {
     ) -> Self {
         Self {
             time: rfc3339(now, SecondsFormat::Millis),
+            kind: "x509-svid",
             serial: svid.serial().to_owned(),
             spiffe_id: svid.id().to_string(),
             not_before: rfc3339(svid.not_before(), SecondsFormat::Secs),
             not_after: rfc3339(svid.not_after(), SecondsFormat::Secs),
-            attestation: AttestationRecord {
-                kind: attested.kind().name(),
-                detail: attested.detail().to_owned(),
-            },
-            key_thumbprint: key_thumbprint.to_owned(),
-            certificate_thumbprint: hex::encode(svid.thumbprint()),
+            attestation: AttestationRecord::of(attested),
+            audience: Vec::new(),
+            key_thumbprint: Some(key_thumbprint.to_owned()),
+            certificate_thumbprint: Some(hex::encode(svid.thumbprint())),
             remote_address,
+        }
+    }
+
+    /// What is known of the issuance of a token.
+    pub(crate) fn of_token(
+        token: &TokenFacts,
+        attested: &Attested,
+        remote_address: SocketAddr,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            time: rfc3339(now, SecondsFormat::Millis),
+            kind: token.usage.name(),
+            serial: token.id.clone(),
+            spiffe_id: attested.id().to_string(),
+            not_before: rfc3339(token.issued_at, SecondsFormat::Secs),
+            not_after: rfc3339(token.expires_at, SecondsFormat::Secs),
+            attestation: AttestationRecord::of(attested),
+            audience: token.audience.clone(),
+            key_thumbprint: token.key_thumbprint.clone(),
+            certificate_thumbprint: None,
+            remote_address: Some(remote_address),
+        }
+    }
+}
+
+impl AttestationRecord {
+    fn of(attested: &Attested) -> Self {
+        Self {
+            kind: attested.kind().name(),
+            detail: attested.detail().to_owned(),
         }
     }
 }
@@ -182,6 +221,7 @@ mod tests {
     fn record(serial: &str) -> Record {
         Record {
             time: "2027-01-15T08:00:00.000Z".to_owned(),
+            kind: "x509-svid",
             serial: serial.to_owned(),
             spiffe_id: "spiffe://shop.example/ns/shop/sa/orders".to_owned(),
             not_before: String::new(),
@@ -190,8 +230,9 @@ mod tests {
                 kind: "jwt",
                 detail: "a\nb".to_owned(),
             },
-            key_thumbprint: String::new(),
-            certificate_thumbprint: String::new(),
+            audience: Vec::new(),
+            key_thumbprint: None,
+            certificate_thumbprint: None,
             remote_address: Some(([127, 0, 0, 1], 1).into()),
         }
     }

@@ -11,6 +11,7 @@ mod metrics;
 mod own_svid;
 mod refusal;
 mod service;
+mod web;
 
 use std::io::Write as _;
 use std::path::PathBuf;

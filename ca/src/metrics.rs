@@ -9,6 +9,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::attest::Kind;
+use crate::authority::tokens::Use;
 use crate::refusal::Refusal;
 
 /// Upper bounds in seconds. A good disk's fsync takes 1 ms to 20 ms; fetching an issuer's keys up to 10 s.
@@ -20,6 +21,11 @@ struct IssuedLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusedLabels {
     reason: &'static str,
 }
@@ -27,6 +33,7 @@ struct RefusedLabels {
 /// The metrics of the CA.
 pub(crate) struct Metrics {
     issued: Family<IssuedLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
     refused: Family<RefusedLabels, Counter>,
     duration: Histogram,
 }
@@ -36,14 +43,20 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             issued: Family::default(),
+            tokens: Family::default(),
             refused: Family::default(),
             duration: Histogram::new(BUCKETS),
         };
         let registry = registry.sub_registry_with_prefix("countersign_ca");
         registry.register(
             "issued",
-            "SVIDs issued, by attestation",
+            "X.509-SVIDs issued, by attestation",
             metrics.issued.clone(),
+        );
+        registry.register(
+            "tokens_issued",
+            "JWT-SVIDs and WIT-SVIDs issued, by kind",
+            metrics.tokens.clone(),
         );
         registry.register(
             "refused",
@@ -66,6 +79,13 @@ impl Metrics {
                 attestation: attestation.name(),
             })
             .inc();
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// A token was issued.
+    pub(crate) fn token_issued(&self, usage: Use, took: Duration) {
+        let kind = usage.name();
+        self.tokens.get_or_create(&TokenLabels { kind }).inc();
         self.duration.observe(took.as_secs_f64());
     }
 

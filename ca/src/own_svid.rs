@@ -84,6 +84,27 @@ pub(crate) async fn keep_intermediate_fresh(issuance: Arc<Issuance>) {
     }
 }
 
+/// Makes and forgets token keys when that is due, for ever. Our own store is told of the new bundle.
+pub(crate) async fn keep_token_keys_fresh(issuance: Arc<Issuance>, store: Arc<IdentityStore>) {
+    let (least, _) = SLEEP;
+    loop {
+        match issuance
+            .authority
+            .rotate_token_keys_if_due(SystemTime::now())
+        {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Err(error) = store.set_bundle((*issuance.authority.bundle()).clone()) {
+                    tracing::error!(%error, "the CA does not take its own bundle");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the token keys are not replaced"),
+        }
+        // Keys may be made to live for seconds; that nothing is due costs nothing to find out.
+        tokio::time::sleep(least).await;
+    }
+}
+
 /// Half of the time from when it was issued, which is later than where its validity begins.
 fn half_life(not_before: SystemTime, not_after: SystemTime) -> SystemTime {
     let issued = not_before + BACKDATED;

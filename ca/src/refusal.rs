@@ -10,7 +10,9 @@ use crate::attest::join_token::JoinTokenError;
 use crate::attest::jwt::JwtError;
 use crate::attest::renewal::RenewalError;
 use crate::authority::profile::ProfileError;
+use crate::authority::tokens::SignError;
 use crate::csr::CsrError;
+use crate::issue::token::{MAX_AUDIENCE_BYTES, MAX_AUDIENCES};
 use crate::log::LogError;
 
 /// Why nothing is issued.
@@ -74,6 +76,22 @@ pub(crate) enum Refusal {
     /// What was made is not what it should be.
     #[error("the CA made a certificate that is not a good SVID, and does not hand it out: {0}")]
     Product(SvidError),
+    /// Nobody, or too many, for a token to be for.
+    #[error(
+        "a JWT-SVID is for 1 to {MAX_AUDIENCES} audiences, each of 1 to {MAX_AUDIENCE_BYTES} bytes; {0}"
+    )]
+    Audience(String),
+    /// A key that a WIT-SVID cannot be bound to.
+    #[error(
+        "a WIT-SVID is bound to a key on P-256 or P-384, or an RSA key; the request is for {0}"
+    )]
+    WitKey(String),
+    /// A token cannot be made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// A token that is not what it should be.
+    #[error("the CA made a token that is not a good one, and does not hand it out: {0}")]
+    TokenProduct(String),
     /// The log.
     #[error("the issuance cannot be logged, and so is not done: {0}; try again")]
     Log(#[from] LogError),
@@ -86,7 +104,8 @@ impl Refusal {
     /// A stable name, for the metrics.
     pub(crate) fn class(&self) -> &'static str {
         match self {
-            Self::Csr(_) => "csr",
+            Self::Csr(_) | Self::WitKey(_) => "csr",
+            Self::Audience(_) => "audience",
             Self::Ttl { .. } => "ttl",
             Self::NoEvidence => "no-evidence",
             Self::JoinToken(_) => "join-token",
@@ -97,14 +116,20 @@ impl Refusal {
             Self::Reserved(_) => "reserved-id",
             Self::IntermediateEnds { .. } => "intermediate-ends",
             Self::Log(_) => "log",
-            Self::Certificate(_) | Self::Product(_) | Self::Internal(_) => "internal",
+            Self::Certificate(_)
+            | Self::Product(_)
+            | Self::Sign(_)
+            | Self::TokenProduct(_)
+            | Self::Internal(_) => "internal",
         }
     }
 
     /// The status as `ca.proto` documents it.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Csr(_) | Self::Ttl { .. } => Code::InvalidArgument,
+            Self::Csr(_) | Self::WitKey(_) | Self::Audience(_) | Self::Ttl { .. } => {
+                Code::InvalidArgument
+            }
             Self::Jwt(JwtError::NoKeys { .. })
             | Self::JoinToken(JoinTokenError::File(_))
             | Self::IntermediateEnds { .. }
@@ -115,7 +140,11 @@ impl Refusal {
             Self::NoEvidence | Self::JoinToken(_) | Self::Jwt(_) | Self::Renewal(_) => {
                 Code::Unauthenticated
             }
-            Self::Certificate(_) | Self::Product(_) | Self::Internal(_) => Code::Internal,
+            Self::Certificate(_)
+            | Self::Product(_)
+            | Self::Sign(_)
+            | Self::TokenProduct(_)
+            | Self::Internal(_) => Code::Internal,
         }
     }
 }
@@ -131,6 +160,8 @@ impl Refusal {
             | Self::Log(_)
             | Self::Certificate(_)
             | Self::Product(_)
+            | Self::Sign(_)
+            | Self::TokenProduct(_)
             | Self::Internal(_) => format!(
                 "the CA cannot issue now, for a reason that its log tells ({}); try again",
                 self.class()

@@ -5,12 +5,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use countersign_api::proto::attestation::Evidence as ProtoEvidence;
 use countersign_api::proto::certificate_authority_server::CertificateAuthority;
-use countersign_api::proto::{Bundle, GetBundleRequest, IssueRequest, IssueResponse};
+use countersign_api::proto::{
+    Bundle, GetBundleRequest, IssueJwtRequest, IssueJwtResponse, IssueRequest, IssueResponse,
+    IssueWitRequest, IssueWitResponse,
+};
 use countersign_api::transport::Caller;
 use tonic::{Code, Request, Response, Status};
 use zeroize::Zeroizing;
 
 use crate::attest::{Evidence, Kind};
+use crate::issue::token::{Token, seconds};
 use crate::issue::{self, Issuance};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
@@ -25,6 +29,33 @@ impl Service {
     /// A service on top of `issuance`.
     pub(crate) fn new(issuance: Arc<Issuance>, metrics: Metrics) -> Self {
         Self { issuance, metrics }
+    }
+
+    fn bundle(&self) -> Bundle {
+        (&*self.issuance.authority.bundle()).into()
+    }
+
+    /// Tells everybody who should know of a token, and of a refusal to issue one.
+    fn report_token(
+        &self,
+        result: Result<Token, Refusal>,
+        caller: &Caller,
+        started: Instant,
+    ) -> Result<Token, Status> {
+        match result {
+            Ok(token) => {
+                self.metrics
+                    .token_issued(token.facts.usage, started.elapsed());
+                let (kind, jti) = (token.facts.usage.name(), &token.facts.id);
+                let id = caller.peer.as_ref().map(|peer| peer.id().to_string());
+                tracing::info!(id, kind, jti, remote_addr = %caller.remote_addr, "token issued");
+                Ok(token)
+            }
+            Err(refusal) => {
+                self.report_refusal(&refusal, caller, started);
+                Err(refusal.into())
+            }
+        }
     }
 
     /// Tells everybody who should know: the log for people, and the metrics.
@@ -64,7 +95,7 @@ impl CertificateAuthority for Service {
                 tracing::info!(%id, serial, attestation, remote_addr = %caller.remote_addr, "svid issued");
                 Ok(Response::new(IssueResponse {
                     certificate_chain: svid.chain().iter().map(|der| der.to_vec()).collect(),
-                    bundle: Some(self.issuance.authority.bundle().into()),
+                    bundle: Some(self.bundle()),
                 }))
             }
             Err(refusal) => {
@@ -78,7 +109,52 @@ impl CertificateAuthority for Service {
         &self,
         _request: Request<GetBundleRequest>,
     ) -> Result<Response<Bundle>, Status> {
-        Ok(Response::new(self.issuance.authority.bundle().into()))
+        Ok(Response::new(self.bundle()))
+    }
+
+    async fn issue_jwt(
+        &self,
+        request: Request<IssueJwtRequest>,
+    ) -> Result<Response<IssueJwtResponse>, Status> {
+        let started = Instant::now();
+        let caller = Caller::of(&request)?.clone();
+        let IssueJwtRequest {
+            audience,
+            ttl_seconds,
+        } = request.into_inner();
+        let ttl = Duration::from_secs(ttl_seconds.into());
+        let issued = self
+            .issuance
+            .issue_jwt(audience, ttl, &caller, SystemTime::now())
+            .await;
+        let Token { token, facts } = self.report_token(issued, &caller, started)?;
+        Ok(Response::new(IssueJwtResponse {
+            token,
+            issued_at: seconds(facts.issued_at),
+            expires_at: seconds(facts.expires_at),
+            bundle: Some(self.bundle()),
+        }))
+    }
+
+    async fn issue_wit(
+        &self,
+        request: Request<IssueWitRequest>,
+    ) -> Result<Response<IssueWitResponse>, Status> {
+        let started = Instant::now();
+        let caller = Caller::of(&request)?.clone();
+        let IssueWitRequest { csr, ttl_seconds } = request.into_inner();
+        let ttl = Duration::from_secs(ttl_seconds.into());
+        let issued = self
+            .issuance
+            .issue_wit(&csr, ttl, &caller, SystemTime::now())
+            .await;
+        let Token { token, facts } = self.report_token(issued, &caller, started)?;
+        Ok(Response::new(IssueWitResponse {
+            token,
+            issued_at: seconds(facts.issued_at),
+            expires_at: seconds(facts.expires_at),
+            bundle: Some(self.bundle()),
+        }))
     }
 }
 

@@ -5,21 +5,24 @@
 //! - `root.pem` — the root's certificate.
 //! - `intermediate.key.pem` — the intermediate's private key *and* certificate: one file, so that both are replaced at once.
 //! - `bundle.pem` — the roots for everybody to read, for the first contact with this CA.
+//! - the keys that sign tokens: see [`tokens`].
 //!
 //! What is missing at the first start is made. What is there and not right stops the start: a CA that went on with a
 //! new root, because the old one's file was damaged, would cut off every workload.
 
+mod error;
 pub(crate) mod files;
 mod key;
 pub(crate) mod profile;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use countersign_identity::{Bundle, BundleError, SpiffeId, TrustDomain};
+use countersign_identity::{Bundle, SpiffeId, TrustDomain};
 use rcgen::{Issuer, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -28,112 +31,23 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 
-use files::{
-    FileError, PRIVATE, PUBLIC, private_directory, read_private, read_public, write_atomically,
-};
+pub(crate) use error::AuthorityError;
+use files::{PRIVATE, PUBLIC, private_directory, read_private, read_public, write_atomically};
 use key::AuthorityKey;
 use profile::{INTERMEDIATE_TTL, ProfileError};
+use tokens::TokenKeys;
+use tokens::schedule::Lifetimes;
 
 /// An intermediate is replaced when less than this is left of it.
 const RENEW_BEFORE: Duration = Duration::from_secs(INTERMEDIATE_TTL.as_secs() / 3);
 
-/// The bundle has had one state so far: roots do not rotate yet.
-const BUNDLE_SEQUENCE: u64 = 1;
-
-/// Why the authorities cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AuthorityError {
-    /// A file or directory cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A file does not hold what it should.
-    #[error(
-        "{} is damaged: expected {expected}, found {found}. Restore it from a backup; if there is none, move the data \
-         directory away and start anew (every workload then needs the new bundle)", path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        expected: &'static str,
-        /// What it holds.
-        found: String,
-    },
-    /// A key that is not its certificate's.
-    #[error(
-        "the private key in {} is not that of the certificate in {}: the files are of different authorities. Restore the \
-         one that was replaced", key.display(), certificate.display()
-    )]
-    Mismatch {
-        /// The key's file.
-        key: PathBuf,
-        /// The certificate's file.
-        certificate: PathBuf,
-    },
-    /// The intermediate is of another root.
-    #[error(
-        "the certificate in {} is not signed by the root in {}: the files are of different authorities. Restore the one \
-         that was replaced", intermediate.display(), root.display()
-    )]
-    OtherRoot {
-        /// The intermediate's file.
-        intermediate: PathBuf,
-        /// The root's file.
-        root: PathBuf,
-    },
-    /// The data directory is of another trust domain.
-    #[error(
-        "{} is of the trust domain {found}; the configuration says {expected}. Correct `trustDomain`, or use another \
-         `dataDirectory`", path.display()
-    )]
-    OtherTrustDomain {
-        /// The file.
-        path: PathBuf,
-        /// What it names.
-        found: String,
-        /// What is configured.
-        expected: TrustDomain,
-    },
-    /// A certificate is out of its time.
-    #[error("the certificate in {} {problem}; check this machine's clock", path.display())]
-    OutOfTime {
-        /// The file.
-        path: PathBuf,
-        /// Expired, or not valid yet.
-        problem: &'static str,
-    },
-    /// A new intermediate is due, and the root's key is elsewhere.
-    #[error(
-        "a new intermediate is needed, and {} is not there to sign it. Put the root's key back (mode 0600) and start again",
-        path.display()
-    )]
-    NoRootKey {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// Only some files of a root are there.
-    #[error(
-        "{missing} is missing, but {present} is there: this is not a first start. Restore the missing file from a backup",
-        missing = missing.display(), present = present.display()
-    )]
-    Incomplete {
-        /// The missing file.
-        missing: PathBuf,
-        /// The one that shows that this is not a first start.
-        present: PathBuf,
-    },
-    /// A certificate cannot be made.
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
-    /// The root cannot be in a bundle.
-    #[error("the root: {0}")]
-    Bundle(#[from] BundleError),
-}
-
-impl From<rcgen::Error> for AuthorityError {
-    fn from(error: rcgen::Error) -> Self {
-        Self::Profile(error.into())
-    }
+/// How long the keys for each kind of token live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TokenLifetimes {
+    /// JWT-SVIDs.
+    pub(crate) jwt: Lifetimes,
+    /// WIT-SVIDs.
+    pub(crate) wit: Lifetimes,
 }
 
 /// The authorities of one trust domain.
@@ -141,8 +55,16 @@ pub(crate) struct Authority {
     trust_domain: TrustDomain,
     paths: Paths,
     root: CertificateDer<'static>,
-    bundle: Bundle,
+    published: watch::Sender<Arc<Published>>,
     intermediate: watch::Sender<Arc<Intermediate>>,
+}
+
+/// What is published, and the token keys that it vouches for: replaced together.
+pub(crate) struct Published {
+    /// The roots, and the public keys for tokens.
+    pub(crate) bundle: Arc<Bundle>,
+    /// The keys.
+    pub(crate) token_keys: TokenKeys,
 }
 
 /// The intermediate that signs now.
@@ -189,6 +111,7 @@ impl Authority {
     pub(crate) fn open(
         directory: &Path,
         trust_domain: &TrustDomain,
+        lifetimes: TokenLifetimes,
         now: SystemTime,
     ) -> Result<Self, AuthorityError> {
         private_directory(directory)?;
@@ -206,7 +129,7 @@ impl Authority {
             ),
             None => make_root(&paths, trust_domain, root_key, now)?,
         };
-        let bundle = Bundle::new(trust_domain.clone(), vec![root.clone()], BUNDLE_SEQUENCE)?;
+        let roots = Bundle::new(trust_domain.clone(), vec![root.clone()], 0)?;
         let intermediate = match read_private(&paths.intermediate)? {
             Some(pem) => load_intermediate(&pem, &paths, trust_domain, &root, now)?,
             None => None,
@@ -215,15 +138,21 @@ impl Authority {
             Some(intermediate) => intermediate,
             None => make_intermediate(&paths, trust_domain, &root, root_key, now)?,
         };
-        let bundle_pem = bundle.to_pem();
+        let bundle_pem = roots.to_pem();
         if read_public(&paths.bundle)?.is_none_or(|pem| *pem != bundle_pem) {
             write_atomically(&paths.bundle, &bundle_pem, PUBLIC)?;
         }
+        let TokenLifetimes { jwt, wit } = lifetimes;
+        let token_keys = TokenKeys::open(directory, jwt, wit, now)?;
+        let published = Published {
+            bundle: Arc::new(token_keys.bundle_of(&roots)?),
+            token_keys,
+        };
         Ok(Self {
             trust_domain: trust_domain.clone(),
             paths,
             root,
-            bundle,
+            published: watch::Sender::new(Arc::new(published)),
             intermediate: watch::Sender::new(Arc::new(intermediate)),
         })
     }
@@ -233,9 +162,29 @@ impl Authority {
         &self.trust_domain
     }
 
-    /// The roots.
-    pub(crate) fn bundle(&self) -> &Bundle {
-        &self.bundle
+    /// The bundle in force, and the token keys that go with it.
+    pub(crate) fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.borrow())
+    }
+
+    /// The bundle in force.
+    pub(crate) fn bundle(&self) -> Arc<Bundle> {
+        Arc::clone(&self.published.borrow().bundle)
+    }
+
+    /// Makes and forgets token keys, when that is due. Returns whether there was anything to do.
+    ///
+    /// # Errors
+    /// When something is due and cannot be done. What is published stays.
+    pub(crate) fn rotate_token_keys_if_due(&self, now: SystemTime) -> Result<bool, AuthorityError> {
+        let published = self.published();
+        let Some(token_keys) = published.token_keys.rotated(now)? else {
+            return Ok(false);
+        };
+        let bundle = Arc::new(token_keys.bundle_of(&published.bundle)?);
+        self.published
+            .send_replace(Arc::new(Published { bundle, token_keys }));
+        Ok(true)
     }
 
     /// The intermediate that signs now.

@@ -6,6 +6,16 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use crate::csr;
 
 const DAY: Duration = Duration::from_hours(24);
+const LIFETIMES: TokenLifetimes = {
+    let lifetimes = Lifetimes {
+        signing: DAY,
+        longest_token: Duration::from_hours(1),
+    };
+    TokenLifetimes {
+        jwt: lifetimes,
+        wit: lifetimes,
+    }
+};
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
@@ -16,7 +26,7 @@ fn shop() -> TrustDomain {
 }
 
 fn open(directory: &Path) -> Result<Authority, AuthorityError> {
-    Authority::open(directory, &shop(), now())
+    Authority::open(directory, &shop(), LIFETIMES, now())
 }
 
 fn failure(directory: &Path) -> String {
@@ -50,10 +60,10 @@ fn the_first_start_makes_what_later_ones_use() {
     let data = directory.path().join("new/ca");
     let first = open(&data).unwrap();
     let svid = issue(&first, now());
-    svid.verify(first.bundle(), now()).unwrap();
+    svid.verify(&first.bundle(), now()).unwrap();
 
     let second = open(&data).unwrap();
-    svid.verify(second.bundle(), now()).unwrap();
+    svid.verify(&second.bundle(), now()).unwrap();
     assert_eq!(
         issue(&second, now()).chain()[1],
         svid.chain()[1],
@@ -174,7 +184,7 @@ fn files_of_different_authorities_stop_the_start() {
 fn another_trust_domain_stops_the_start() {
     let directory = started();
     let other = TrustDomain::parse("other.example").unwrap();
-    let failure = Authority::open(directory.path(), &other, now())
+    let failure = Authority::open(directory.path(), &other, LIFETIMES, now())
         .err()
         .unwrap()
         .to_string();
@@ -201,7 +211,7 @@ fn a_first_start_that_was_cut_short_goes_on() {
     let key = fs::read_to_string(directory.path().join("root.key.pem")).unwrap();
     let authority = open(directory.path()).unwrap();
     issue(&authority, now())
-        .verify(authority.bundle(), now())
+        .verify(&authority.bundle(), now())
         .unwrap();
     assert_eq!(
         fs::read_to_string(directory.path().join("root.key.pem")).unwrap(),
@@ -217,7 +227,7 @@ fn the_root_key_is_needed_for_a_new_intermediate_only() {
     fs::remove_file(&away).unwrap();
     let authority = open(directory.path()).unwrap();
     issue(&authority, now())
-        .verify(authority.bundle(), now())
+        .verify(&authority.bundle(), now())
         .unwrap();
 
     let late = now() + 61 * DAY;
@@ -228,8 +238,8 @@ fn the_root_key_is_needed_for_a_new_intermediate_only() {
     assert!(authority.renew_intermediate_if_due(late).unwrap());
     let after = issue(&authority, late);
     assert_ne!(before.chain()[1], after.chain()[1]);
-    before.verify(authority.bundle(), late).unwrap();
-    after.verify(authority.bundle(), late).unwrap();
+    before.verify(&authority.bundle(), late).unwrap();
+    after.verify(&authority.bundle(), late).unwrap();
 }
 
 #[test]
@@ -248,23 +258,23 @@ fn an_intermediate_is_replaced_when_a_third_of_its_life_is_left() {
     );
     // And after a long pause, at the start.
     let late = now() + 400 * DAY;
-    let authority = Authority::open(directory.path(), &shop(), late).unwrap();
+    let authority = Authority::open(directory.path(), &shop(), LIFETIMES, late).unwrap();
     issue(&authority, late)
-        .verify(authority.bundle(), late)
+        .verify(&authority.bundle(), late)
         .unwrap();
 }
 
 #[test]
 fn an_expired_root_stops_the_start() {
     let directory = started();
-    let failure = Authority::open(directory.path(), &shop(), now() + 4000 * DAY)
+    let failure = Authority::open(directory.path(), &shop(), LIFETIMES, now() + 4000 * DAY)
         .err()
         .unwrap();
     assert!(
         matches!(failure, AuthorityError::OutOfTime { .. }),
         "{failure}"
     );
-    let failure = Authority::open(directory.path(), &shop(), now() - DAY)
+    let failure = Authority::open(directory.path(), &shop(), LIFETIMES, now() - DAY)
         .err()
         .unwrap();
     assert!(

@@ -7,18 +7,31 @@ use zeroize::Zeroizing;
 
 use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
+use crate::authority::TokenLifetimes;
+use crate::authority::tokens::schedule::Lifetimes;
 
 fn shop() -> TrustDomain {
     TrustDomain::parse("shop.example").unwrap()
 }
 
-fn orders() -> SpiffeId {
+pub(crate) fn orders() -> SpiffeId {
     SpiffeId::parse("spiffe://shop.example/ns/shop/sa/orders").unwrap()
 }
 
-fn issuance(directory: &Path, now: SystemTime) -> Issuance {
-    let authority = Arc::new(Authority::open(directory, &shop(), now).unwrap());
-    let store = IdentityStore::new(authority.bundle().clone());
+const LIFETIMES: TokenLifetimes = {
+    let lifetimes = Lifetimes {
+        signing: Duration::from_hours(24),
+        longest_token: Duration::from_hours(1),
+    };
+    TokenLifetimes {
+        jwt: lifetimes,
+        wit: lifetimes,
+    }
+};
+
+pub(crate) fn issuance(directory: &Path, now: SystemTime) -> Issuance {
+    let authority = Arc::new(Authority::open(directory, &shop(), LIFETIMES, now).unwrap());
+    let store = IdentityStore::new((*authority.bundle()).clone());
     Issuance {
         attestors: Attestors {
             join_tokens: Arc::new(JoinTokens::open(directory, &shop()).unwrap()),
@@ -30,6 +43,14 @@ fn issuance(directory: &Path, now: SystemTime) -> Issuance {
             default: Duration::from_hours(1),
             min: Duration::from_mins(5),
             max: Duration::from_hours(24),
+        },
+        tokens: TokenRules {
+            ttl: TtlLimits {
+                default: Duration::from_mins(5),
+                min: Duration::from_secs(10),
+                max: Duration::from_hours(1),
+            },
+            issuer: Some("https://ids.shop.example".to_owned()),
         },
         log: IssuanceLog::open(directory).unwrap(),
     }
@@ -57,11 +78,17 @@ fn join(issuance: &Issuance, id: &SpiffeId) -> Evidence {
     Evidence::JoinToken(token)
 }
 
-fn log(directory: &Path) -> Vec<serde_json::Value> {
+pub(crate) fn log(directory: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(directory.join("issuance.jsonl")).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
+}
+
+/// An SVID of this CA.
+pub(crate) async fn svid_of(issuance: &Issuance, id: &SpiffeId, now: SystemTime) -> X509Svid {
+    let asked = request(join(issuance, id), Duration::ZERO);
+    issuance.issue(asked, now).await.unwrap()
 }
 
 #[tokio::test]
