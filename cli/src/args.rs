@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::instant::{SignedDuration, parse_signed_duration};
-use crate::output::Format;
+use crate::cert::CertCommand;
+use crate::output::FormatChoice;
 use crate::policy::PolicyCommand;
 
 /// The whole command line.
@@ -20,8 +21,8 @@ use crate::policy::PolicyCommand;
 )]
 pub(crate) struct Arguments {
     /// How to print: text for people, json for programs
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Text)]
-    pub(crate) output: Format,
+    #[arg(short, long, global = true, value_enum, default_value_t = FormatChoice::Text)]
+    pub(crate) output: FormatChoice,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -46,13 +47,6 @@ pub(crate) enum Command {
     Guard(GuardArguments),
 }
 
-/// `countersign cert …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum CertCommand {
-    /// Show certificates, and what of them verifies and what does not
-    Inspect(CertInspectArguments),
-}
-
 /// `countersign token …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -70,19 +64,6 @@ pub(crate) struct UpArguments {
     pub(crate) mesh: PathBuf,
     /// The directory that keeps the mesh's state [default: .countersign beside the mesh file]
     #[arg(long, value_name = "DIR")]
-    pub(crate) state: Option<PathBuf>,
-}
-
-/// `countersign cert inspect`
-#[derive(Debug, Args)]
-pub(crate) struct CertInspectArguments {
-    /// A file (PEM or DER), `-` for standard input, or host:port for a TLS handshake
-    pub(crate) target: String,
-    /// Verify against these trusted roots (PEM) [default: those of the mesh in the state directory]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) bundle: Option<PathBuf>,
-    /// The state directory of a mesh whose roots to verify against [default: .countersign]
-    #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
     pub(crate) state: Option<PathBuf>,
 }
 
@@ -160,6 +141,6 @@ mod tests {
         let parsed =
             Arguments::try_parse_from(["countersign", "cert", "inspect", "-", "-o", "json"])
                 .unwrap();
-        assert_eq!(parsed.output, Format::Json);
+        assert_eq!(parsed.output, FormatChoice::Json);
     }
 }

@@ -51,13 +51,19 @@ pub(crate) fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// Shows a duration by its two largest units: `2d 3h`, `41m 10s`, `7s`.
+/// Leap years do not matter where only years are told.
+const DAYS_OF_A_YEAR: u64 = 365;
+
+/// Shows a duration by its two largest units: `2d 3h`, `41m 10s`, `7s`; from two years on by years alone.
 pub(crate) struct Span(pub(crate) Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+        if days >= 2 * DAYS_OF_A_YEAR {
+            return write!(f, "{} years", days / DAYS_OF_A_YEAR);
+        }
         let (large, small) = match (days, hours, minutes) {
             (0, 0, 0) => return write!(f, "{seconds}s"),
             (0, 0, minutes) => ((minutes, "m"), (seconds % 60, "s")),
@@ -161,6 +167,9 @@ mod tests {
             (3_661, "1h 1m"),
             (86_400, "1d"),
             (97_200, "1d 3h"),
+            (729 * 86_400, "729d"),
+            (730 * 86_400, "2 years"),
+            (36_500 * 86_400, "100 years"),
         ] {
             assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
         }

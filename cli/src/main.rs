@@ -19,30 +19,38 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Arguments, CertCommand, Command, TokenCommand};
+use crate::args::{Arguments, Command, TokenCommand};
 use crate::output::{Answer, Output};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let output = Output::to_stdout(arguments.output);
-    let result: Result<Answer, Box<dyn Error>> = match arguments.command {
-        Command::Up(up) => up::run(&up, &output).map_err(Into::into),
-        Command::Cert(CertCommand::Inspect(inspect)) => {
-            cert::inspect(&inspect, &output).map_err(Into::into)
-        }
-        Command::Token(TokenCommand::Mint(mint)) => token::mint(&mint, &output).map_err(Into::into),
-        Command::Token(TokenCommand::Inspect(inspect)) => {
-            token::inspect(&inspect, &output).map_err(Into::into)
-        }
-        Command::Policy(command) => policy::run(&command, &output),
-        Command::Guard(guard) => return guard::run(&guard),
-    };
-    match result {
+    if let Command::Guard(guard) = &arguments.command {
+        return guard::run(guard);
+    }
+    match run(&arguments) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
         Ok(Answer::No) => ExitCode::from(1),
         Err(error) => {
             output::report_failure(error.as_ref());
             ExitCode::from(2)
         }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Answer, Box<dyn Error>> {
+    // Certificates can also be had as YAML and PEM.
+    if let Command::Cert(command) = &arguments.command {
+        return cert::run(command, arguments.output);
+    }
+    let output = Output::to_stdout(arguments.output.plain()?);
+    match &arguments.command {
+        Command::Up(up) => up::run(up, &output).map_err(Into::into),
+        Command::Token(TokenCommand::Mint(mint)) => token::mint(mint, &output).map_err(Into::into),
+        Command::Token(TokenCommand::Inspect(inspect)) => {
+            token::inspect(inspect, &output).map_err(Into::into)
+        }
+        Command::Policy(command) => policy::run(command, &output),
+        // Have been run before.
+        Command::Cert(_) | Command::Guard(_) => Ok(Answer::Yes),
     }
 }

@@ -7,8 +7,45 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
-/// What `-o` chooses.
+/// What `-o` may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatChoice {
+    /// For people; may change between versions.
+    Text,
+    /// For programs; stable.
+    Json,
+    /// The same as YAML; of `cert inspect` alone
+    Yaml,
+    /// The certificates themselves; of `cert inspect` alone
+    Pem,
+}
+
+/// Why `-o` cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("-o yaml and -o pem are for `cert inspect` alone; expected text or json")]
+pub(crate) struct UnsupportedFormat;
+
+impl FormatChoice {
+    /// The format of a command that knows text and JSON alone.
+    pub(crate) fn plain(self) -> Result<Format, UnsupportedFormat> {
+        match self {
+            Self::Text => Ok(Format::Text),
+            Self::Json => Ok(Format::Json),
+            Self::Yaml | Self::Pem => Err(UnsupportedFormat),
+        }
+    }
+
+    /// Text if it is for people, JSON if it is for programs.
+    pub(crate) fn text_or_json(self) -> Format {
+        match self {
+            Self::Text => Format::Text,
+            _ => Format::Json,
+        }
+    }
+}
+
+/// How a command answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// For people; may change between versions.
     Text,
@@ -107,6 +144,18 @@ impl Output {
         text.push('\n');
         self.write(&text)
     }
+}
+
+/// The width of the terminal, in columns; 80 where there is none.
+pub(crate) fn terminal_width() -> usize {
+    const USUAL: u16 = 80;
+    const NARROWEST: u16 = 60;
+    const WIDEST: u16 = 110;
+    let width = match terminal_size::terminal_size() {
+        Some((terminal_size::Width(width), _)) if io::stdout().is_terminal() => width,
+        _ => USUAL,
+    };
+    usize::from(width.clamp(NARROWEST, WIDEST))
 }
 
 /// Tells on standard error why a command could not do its work.

@@ -1,72 +1,63 @@
-//! `countersign cert inspect`: what a certificate says, and what of it verifies.
+//! `countersign cert`: certificates as people need to see them.
+//!
+//! ```text
+//! target ── source ──▶ Found ── entries (facts, links) ── findings ──▶ Report ── render, JSON, YAML
+//! ```
+//!
+//! `source` gets certificates from wherever they are, `facts` reads what one says, `links` who issued
+//! whom, `findings` what is wrong, and `render` shows it. A file per subcommand besides.
 
-mod describe;
-mod examine;
-mod handshake;
-mod read;
+mod access;
+mod args;
+mod entry;
+mod facts;
+mod findings;
+mod inspect;
+mod links;
 mod render;
+mod report;
+mod source;
 #[cfg(test)]
 mod tests;
+mod text;
+mod trust;
+mod verify;
+mod yaml;
 
+use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-pub(crate) use self::read::ReadError;
+pub(crate) use self::args::CertCommand;
 
-use self::examine::Roots;
-use crate::args::CertInspectArguments;
-use crate::mesh_state::{MeshState, MeshStateError};
-use crate::output::{Answer, Format, Output};
+use self::access::AccessError;
+use self::source::ReadError;
+use crate::mesh_state::MeshStateError;
+use crate::output::{Answer, FormatChoice, Output};
 
-/// Why certificates could not be inspected.
+/// Why a command on certificates could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CertError {
     #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
     Read(#[from] ReadError),
+    #[error("the trusted roots: {0}")]
+    Roots(#[source] ReadError),
     #[error(transparent)]
     MeshState(#[from] MeshStateError),
-    #[error("cannot read the trusted roots in {}", path.display())]
-    Bundle { path: PathBuf, source: io::Error },
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
 }
 
-/// Prints the certificates of a target and a verdict on them; the answer is no if a check fails.
-pub(crate) fn inspect(
-    arguments: &CertInspectArguments,
-    output: &Output,
-) -> Result<Answer, CertError> {
-    let presented = read::target(&arguments.target)?;
-    let roots = roots(arguments)?;
-    let report = examine::examine(presented, roots.as_ref(), SystemTime::now());
-    match output.format {
-        Format::Text => output.write(&render::text(&report, output.palette))?,
-        Format::Json => output.write_json(&report)?,
-    }
-    Ok(if report.holds() {
-        Answer::Yes
-    } else {
-        Answer::No
-    })
-}
-
-/// The roots to verify against: those asked for, else those of the mesh whose state is at hand.
-fn roots(arguments: &CertInspectArguments) -> Result<Option<Roots>, CertError> {
-    let path = match (&arguments.bundle, &arguments.state) {
-        (Some(bundle), _) => bundle.clone(),
-        (None, Some(state)) => MeshState::read(state)?.bundle,
-        (None, None) => match MeshState::read(Path::new(crate::mesh_state::DEFAULT_DIRECTORY)) {
-            Ok(state) => state.bundle,
-            // No mesh here, and none was asked for: inspect without verifying the chain.
-            Err(_) => return Ok(None),
-        },
-    };
-    match std::fs::read_to_string(&path) {
-        Ok(pem) => Ok(Some(Roots {
-            origin: path.display().to_string(),
-            pem,
-        })),
-        Err(source) => Err(CertError::Bundle { path, source }),
+/// Runs a subcommand.
+pub(crate) fn run(command: &CertCommand, format: FormatChoice) -> Result<Answer, Box<dyn Error>> {
+    match command {
+        CertCommand::Inspect(arguments) => {
+            let output = Output::to_stdout(format.text_or_json());
+            Ok(inspect::inspect(arguments, format, &output)?)
+        }
+        CertCommand::Verify(arguments) => {
+            Ok(verify::verify(arguments, &Output::to_stdout(format.plain()?))?)
+        }
     }
 }

@@ -1,0 +1,38 @@
+//! What a TLS handshake showed.
+
+use super::super::source::{ClientOutcome, Connection};
+use super::super::text::shown;
+use super::{Findings, Severity};
+
+pub(super) fn judge(connection: Option<&Connection>, findings: &mut Findings) {
+    let Some(connection) = connection else { return };
+    if let Err(problem) = &connection.possession {
+        findings.add(
+            Severity::Error,
+            "key-possession",
+            None,
+            format!("the server did not prove that it has the leaf's key: {}", shown(problem)),
+            "whoever answers may only have copied the certificate",
+        );
+    }
+    if let Some(failure) = &connection.failure {
+        findings.add(
+            Severity::Warning,
+            "handshake-failed",
+            None,
+            format!("the handshake did not come to its end: {}", shown(failure)),
+            "what the server presented until then is shown",
+        );
+    }
+    if let Some(asked) = &connection.client_certificate
+        && asked.outcome == ClientOutcome::Refused
+    {
+        findings.add(
+            Severity::Error,
+            "client-certificate-refused",
+            None,
+            "the server refuses the certificate that was presented to it",
+            "is it expired, or of an authority that the server does not take?",
+        );
+    }
+}
