@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::instant::{SignedDuration, parse_signed_duration};
 use crate::cert::CertCommand;
+use crate::instant::{SignedDuration, parse_signed_duration};
 use crate::output::FormatChoice;
 use crate::policy::PolicyCommand;
 

@@ -217,10 +217,11 @@ fn tokens_are_minted_and_certificates_inspected() {
         report["certificates"][0]["spiffe_id"],
         "spiffe://up.test/ns/shop/sa/one"
     );
-    let checks: Vec<_> = report["checks"].as_array().unwrap().iter().collect();
-    assert!(
-        checks.iter().all(|check| check["outcome"] == "passed"),
-        "{report:#}"
+    assert_eq!(report["verdict"], "good", "{report:#}");
+    assert_eq!(report["groups"][0]["trust"]["verified"], true, "{report:#}");
+    assert_eq!(
+        report["connection"]["client_certificate"]["outcome"],
+        "required"
     );
     up.stop(Signal::SIGTERM);
 }

@@ -14,6 +14,8 @@ pub(crate) enum CertCommand {
     Inspect(InspectArguments),
     /// Say whether a bundle vouches for a certificate of this SPIFFE ID; exit 1 and why, if not
     Verify(VerifyArguments),
+    /// Follow rotations as they happen: one line per change
+    Watch(WatchArguments),
 }
 
 /// What is needed to get at a target.
@@ -66,6 +68,21 @@ pub(crate) struct VerifyArguments {
     /// Whom the certificate has to be of
     #[arg(long, value_name = "SPIFFE-ID", value_parser = SpiffeId::parse)]
     pub(crate) id: SpiffeId,
+    #[command(flatten)]
+    pub(crate) access: AccessArguments,
+}
+
+/// `countersign cert watch`
+#[derive(Debug, Args)]
+pub(crate) struct WatchArguments {
+    /// As for `cert inspect`, but for `-`
+    pub(crate) target: String,
+    /// How often to look; a Workload API tells by itself [default: 1s for files, 10s for connections]
+    #[arg(long, value_name = "DURATION", value_parser = parse_signed_duration)]
+    pub(crate) interval: Option<SignedDuration>,
+    /// End after so many lines
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) lines: Option<u64>,
     #[command(flatten)]
     pub(crate) access: AccessArguments,
 }

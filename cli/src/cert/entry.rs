@@ -88,12 +88,17 @@ pub(super) fn entries(found: &Found, now: SystemTime) -> Vec<Entry<'_>> {
 
 fn parse<'a>(der: &'a CertificateDer<'static>, now: SystemTime) -> Result<Read<'a>, String> {
     match X509Certificate::from_der(der) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(Read {
+        Ok(([], parsed)) => Ok(Read {
             facts: Facts::of(der, &parsed, now),
             parsed,
         }),
-        Ok((rest, _)) => Err(format!("{} bytes follow that do not belong to it", rest.len())),
-        Err(error) => Err(format!("it is not a DER-encoded X.509 certificate ({error})")),
+        Ok((rest, _)) => Err(format!(
+            "{} bytes follow that do not belong to it",
+            rest.len()
+        )),
+        Err(error) => Err(format!(
+            "it is not a DER-encoded X.509 certificate ({error})"
+        )),
     }
 }
 
@@ -101,7 +106,10 @@ fn role(read: &Read<'_>, kind: &Kind) -> Role {
     let facts = &read.facts;
     // Version 1 has no extensions, so that a root of that age cannot say that it is a CA's.
     let old_root = facts.version < 3 && *kind == Kind::Bundle;
-    match (facts.certificate_authority || old_root, facts.is_self_issued()) {
+    match (
+        facts.certificate_authority || old_root,
+        facts.is_self_issued(),
+    ) {
         (true, true) => Role::Root,
         (true, false) => Role::Intermediate,
         (false, _) => Role::Leaf,

@@ -93,12 +93,13 @@ pub(super) fn link(entry: &Entry<'_>, all: &[Entry<'_>]) -> Link {
 
 /// Whether a certificate says that its issuer's key is another than this one's (RFC 5280 §4.2.1.1).
 fn names_another_key(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
-    let named = certificate
-        .iter_extensions()
-        .find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref(),
-            _ => None,
-        });
+    let named =
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref(),
+                _ => None,
+            });
     let own = issuer
         .iter_extensions()
         .find_map(|extension| match extension.parsed_extension() {
@@ -159,13 +160,9 @@ fn verifier(
         ("1.2.840.113549.1.1.5" | "1.3.14.3.2.29", _) => {
             &signature::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY
         }
-        ("1.2.840.113549.1.1.11", _) => {
-            &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY
-        }
+        ("1.2.840.113549.1.1.11", _) => &signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
         ("1.2.840.113549.1.1.12", _) => &signature::RSA_PKCS1_2048_8192_SHA384,
-        ("1.2.840.113549.1.1.13", _) => {
-            &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY
-        }
+        ("1.2.840.113549.1.1.13", _) => &signature::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
         ("1.2.840.113549.1.1.10", _) => pss(algorithm)?,
         ("1.3.101.112", _) => &signature::ED25519,
         _ => return None,

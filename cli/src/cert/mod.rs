@@ -22,6 +22,7 @@ mod tests;
 mod text;
 mod trust;
 mod verify;
+mod watch;
 mod yaml;
 
 use std::error::Error;
@@ -45,6 +46,8 @@ pub(crate) enum CertError {
     Roots(#[source] ReadError),
     #[error(transparent)]
     MeshState(#[from] MeshStateError),
+    #[error("standard input does not change: name a file, a server, a socket or a pod")]
+    WatchStdin,
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
 }
@@ -56,8 +59,13 @@ pub(crate) fn run(command: &CertCommand, format: FormatChoice) -> Result<Answer,
             let output = Output::to_stdout(format.text_or_json());
             Ok(inspect::inspect(arguments, format, &output)?)
         }
-        CertCommand::Verify(arguments) => {
-            Ok(verify::verify(arguments, &Output::to_stdout(format.plain()?))?)
-        }
+        CertCommand::Verify(arguments) => Ok(verify::verify(
+            arguments,
+            &Output::to_stdout(format.plain()?),
+        )?),
+        CertCommand::Watch(arguments) => Ok(watch::watch(
+            arguments,
+            &Output::to_stdout(format.plain()?),
+        )?),
     }
 }

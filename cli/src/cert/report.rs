@@ -123,7 +123,8 @@ pub(super) fn examine(
                 certificate: judged.leaf().map(|leaf| leaf.number),
                 message: trust.detail.clone(),
                 advice: Some(
-                    "is it of another mesh or trust domain, or is the bundle an old one?".to_owned(),
+                    "is it of another mesh or trust domain, or is the bundle an old one?"
+                        .to_owned(),
                 ),
             };
             let errors = findings.partition_point(|finding| finding.severity == Severity::Error);
@@ -136,7 +137,11 @@ pub(super) fn examine(
                 _ => "chain",
             },
             certificates: judged.entries.iter().map(|entry| entry.number).collect(),
-            private_keys: group.keys.iter().map(|key| key_report(key, judged)).collect(),
+            private_keys: group
+                .keys
+                .iter()
+                .map(|key| key_report(key, judged))
+                .collect(),
             trust,
         });
     }
@@ -187,7 +192,10 @@ fn group_trust(
         (None, _) => return Some(Trust::no_roots()),
     };
     let path = path(leaf, entries);
-    let chain = judged.entries.iter().filter(|entry| entry.number != leaf.number);
+    let chain = judged
+        .entries
+        .iter()
+        .filter(|entry| entry.number != leaf.number);
     let chain: Vec<CertificateDer<'static>> = std::iter::once(leaf)
         .chain(chain.copied())
         .map(|entry| entry.der.clone())
@@ -212,6 +220,13 @@ fn given_bundle(id: &str, found: &Found) -> Option<Roots> {
 fn key_report(key: &FoundKey, judged: &Judged<'_>) -> KeyReport {
     let (state, name, certificate) = match key {
         FoundKey::Readable { public_key, name } => match owner(public_key, &judged.entries) {
+            Some(entry)
+                if judged
+                    .leaf()
+                    .is_some_and(|leaf| leaf.number != entry.number) =>
+            {
+                ("mismatch", Some(name.clone()), Some(entry.number))
+            }
             Some(entry) => ("matches", Some(name.clone()), Some(entry.number)),
             None => ("mismatch", Some(name.clone()), None),
         },

@@ -84,12 +84,10 @@ pub(super) fn verify(
             return Trust::unknown("not verified: it breaks the rules of X.509-SVIDs (see above)");
         }
     };
-    let verified = roots
-        .bundle(svid.id().trust_domain())
-        .and_then(|bundle| {
-            svid.verify(&bundle, common_moment(path, now))
-                .map_err(|error| error.to_string())
-        });
+    let verified = roots.bundle(svid.id().trust_domain()).and_then(|bundle| {
+        svid.verify(&bundle, common_moment(path, now))
+            .map_err(|error| error.to_string())
+    });
     Trust {
         verified: Some(verified.is_ok()),
         bundle: Some(roots.origin.clone()),
@@ -102,7 +100,10 @@ pub(super) fn verify(
 
 /// The moment nearest to `now` at which all certificates are valid, if there is one.
 fn common_moment(path: &[&Entry<'_>], now: SystemTime) -> SystemTime {
-    let validities = || path.iter().filter_map(|entry| Some(entry.facts()?.validity));
+    let validities = || {
+        path.iter()
+            .filter_map(|entry| Some(entry.facts()?.validity))
+    };
     let latest_start = validities().map(|(start, _)| start).max();
     let first_end = validities().map(|(_, end)| end).min();
     match (latest_start, first_end) {

@@ -72,19 +72,19 @@ fn judge(found: &Found, roots: &Roots, id: &SpiffeId, now: SystemTime) -> Verdic
 }
 
 /// Verifies the first chain of the target that is of this ID.
-fn check(
-    found: &Found,
-    roots: &Roots,
-    id: &SpiffeId,
-    now: SystemTime,
-) -> Result<X509Svid, String> {
+fn check(found: &Found, roots: &Roots, id: &SpiffeId, now: SystemTime) -> Result<X509Svid, String> {
     if let Some(connection) = &found.connection
         && let Err(problem) = &connection.possession
     {
         // A certificate is public: who presents one has proved nothing by it.
-        return Err(format!("the server did not prove that it has the key: {problem}"));
+        return Err(format!(
+            "the server did not prove that it has the key: {problem}"
+        ));
     }
-    let chains = found.groups.iter().filter(|group| group.kind != Kind::Bundle);
+    let chains = found
+        .groups
+        .iter()
+        .filter(|group| group.kind != Kind::Bundle);
     let mut reason = "there is no certificate but those of authorities".to_owned();
     for group in chains {
         match check_chain(group, roots, id, now) {
@@ -107,6 +107,7 @@ fn check_chain(
         return Err(format!("it is of {}, not of {id}", svid.id()));
     }
     let bundle = roots.bundle(id.trust_domain())?;
-    svid.verify(&bundle, now).map_err(|error| error.to_string())?;
+    svid.verify(&bundle, now)
+        .map_err(|error| error.to_string())?;
     Ok(svid)
 }

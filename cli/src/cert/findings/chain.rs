@@ -31,7 +31,10 @@ pub(super) fn judge(group: &Judged<'_>, all: &[Entry<'_>], findings: &mut Findin
             findings.error(
                 "chain-not-ca",
                 entry.number,
-                format!("it has signed certificate {}, but is not a CA's (RFC 5280 §6.1.4 k)", path_before(&path, entry)),
+                format!(
+                    "it has signed certificate {}, but is not a CA's (RFC 5280 §6.1.4 k)",
+                    path_before(&path, entry)
+                ),
                 "only a certificate whose basic constraints say CA may sign others",
             );
         }
@@ -39,6 +42,7 @@ pub(super) fn judge(group: &Judged<'_>, all: &[Entry<'_>], findings: &mut Findin
     let strangers: Vec<_> = group
         .entries
         .iter()
+        .filter(|entry| entry.role != Role::Unreadable)
         .filter(|entry| !path.iter().any(|on_path| on_path.number == entry.number))
         .collect();
     // Where the chain breaks off, and others are there: is one of them beyond the gap?
@@ -60,14 +64,24 @@ pub(super) fn judge(group: &Judged<'_>, all: &[Entry<'_>], findings: &mut Findin
     } else {
         for stranger in strangers.iter().take(10) {
             let (code, message) = match stranger.role {
-                Role::Leaf => ("chain-several-leaves", "it is another leaf: a chain has one"),
+                Role::Leaf => (
+                    "chain-several-leaves",
+                    "it is another leaf: a chain has one",
+                ),
                 _ => ("chain-stranger", "it is no part of the leaf's chain"),
             };
-            findings.warning(code, stranger.number, message, "remove it, or keep it in a file of its own");
+            findings.warning(
+                code,
+                stranger.number,
+                message,
+                "remove it, or keep it in a file of its own",
+            );
         }
     }
     let root_sent = path.iter().skip(1).find(|entry| {
-        entry.link == Link::SelfSigned && in_group(entry.number) && matches!(group.kind, Kind::Chain | Kind::Svid(_))
+        entry.link == Link::SelfSigned
+            && in_group(entry.number)
+            && matches!(group.kind, Kind::Chain | Kind::Svid(_))
     });
     if let Some(root) = root_sent {
         findings.add(
@@ -114,7 +128,10 @@ fn order(group: &Judged<'_>, path: &[&Entry<'_>], findings: &mut Findings) {
             Severity::Warning,
             "chain-order",
             None,
-            format!("the certificates are in the wrong order; it should be {}", right.join(", ")),
+            format!(
+                "the certificates are in the wrong order; it should be {}",
+                right.join(", ")
+            ),
             "put the leaf first, and after each certificate its issuer; `-o pem` writes them so",
         );
     }
@@ -173,7 +190,12 @@ fn bundle(group: &Judged<'_>, findings: &mut Findings) {
     let mut seen = std::collections::HashSet::new();
     for entry in &group.entries {
         if !seen.insert(entry.der) {
-            findings.warning("bundle-duplicate", entry.number, "it is there twice", "remove one");
+            findings.warning(
+                "bundle-duplicate",
+                entry.number,
+                "it is there twice",
+                "remove one",
+            );
         }
     }
 }

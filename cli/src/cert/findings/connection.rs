@@ -11,7 +11,10 @@ pub(super) fn judge(connection: Option<&Connection>, findings: &mut Findings) {
             Severity::Error,
             "key-possession",
             None,
-            format!("the server did not prove that it has the leaf's key: {}", shown(problem)),
+            format!(
+                "the server did not prove that it has the leaf's key: {}",
+                shown(problem)
+            ),
             "whoever answers may only have copied the certificate",
         );
     }

@@ -15,7 +15,10 @@ pub(super) fn judge(at: usize, read: &Read<'_>, findings: &mut Findings) {
             findings.error(
                 "extension-duplicate",
                 at,
-                format!("it has the extension {} twice (RFC 5280 §4.2)", extension.name),
+                format!(
+                    "it has the extension {} twice (RFC 5280 §4.2)",
+                    extension.name
+                ),
                 REISSUE,
             );
         }
@@ -51,14 +54,20 @@ pub(super) fn judge(at: usize, read: &Read<'_>, findings: &mut Findings) {
         findings.error(
             "version-extensions",
             at,
-            format!("it has extensions, but is of version {} (RFC 5280 §4.1.2.9)", facts.version),
+            format!(
+                "it has extensions, but is of version {} (RFC 5280 §4.1.2.9)",
+                facts.version
+            ),
             REISSUE,
         );
     } else if facts.version < 3 {
         findings.warning(
             "version-old",
             at,
-            format!("it is of version {}, which has no extensions", facts.version),
+            format!(
+                "it is of version {}, which has no extensions",
+                facts.version
+            ),
             "others may refuse it; have it issued anew as version 3",
         );
     }
@@ -67,7 +76,10 @@ pub(super) fn judge(at: usize, read: &Read<'_>, findings: &mut Findings) {
         findings.error(
             "name-damaged",
             at,
-            format!("one of its subject alternative names is no text: {}", damaged.value),
+            format!(
+                "one of its subject alternative names is no text: {}",
+                damaged.value
+            ),
             REISSUE,
         );
     }
@@ -80,7 +92,10 @@ pub(super) fn judge(at: usize, read: &Read<'_>, findings: &mut Findings) {
         findings.error(
             "name-odd",
             at,
-            format!("its name {} has characters that are made to deceive", odd.value),
+            format!(
+                "its name {} has characters that are made to deceive",
+                odd.value
+            ),
             "do not use it; ask who issued it",
         );
     }

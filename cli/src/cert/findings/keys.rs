@@ -9,15 +9,21 @@ pub(super) fn judge(found: &Found, groups: &[Judged<'_>], findings: &mut Finding
         for key in &group.keys {
             match key {
                 FoundKey::Readable { public_key, name } => {
-                    if owner(public_key, &judged.entries).is_none() {
-                        findings.add(
-                            Severity::Error,
-                            "key-mismatch",
-                            judged.leaf().map(|leaf| leaf.number),
-                            format!("the private key beside it ({name}) does not belong to it, nor to any other certificate here"),
-                            "put the key there that the certificate was issued for, or have one issued for this key",
-                        );
-                    }
+                    let leaf = judged.leaf().map(|leaf| leaf.number);
+                    let message = match owner(public_key, &judged.entries) {
+                        None => format!("the private key beside it ({name}) does not belong to it, nor to any other certificate here"),
+                        Some(owner) if leaf.is_some_and(|leaf| leaf != owner.number) => {
+                            format!("the private key beside it ({name}) does not belong to it, but to certificate {}", owner.number)
+                        }
+                        Some(_) => continue,
+                    };
+                    findings.add(
+                        Severity::Error,
+                        "key-mismatch",
+                        leaf,
+                        message,
+                        "put the key there that the certificate was issued for, or have one issued for this key",
+                    );
                 }
                 FoundKey::Encrypted => findings.add(
                     Severity::Info,

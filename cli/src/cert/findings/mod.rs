@@ -92,13 +92,25 @@ pub(super) struct Judged<'a> {
 impl<'a> Judged<'a> {
     /// Finds out what a group is that does not say it.
     pub(super) fn of(group: usize, found: &Found, entries: &'a [Entry<'a>]) -> Self {
-        let entries: Vec<_> = entries.iter().filter(|entry| entry.group == group).collect();
-        let declared = found.groups.get(group).map_or(&Kind::Unknown, |group| &group.kind);
-        let has_key = found.groups.get(group).is_some_and(|group| !group.keys.is_empty());
+        let entries: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.group == group)
+            .collect();
+        let declared = found
+            .groups
+            .get(group)
+            .map_or(&Kind::Unknown, |group| &group.kind);
+        let has_key = found
+            .groups
+            .get(group)
+            .is_some_and(|group| !group.keys.is_empty());
         // With a key beside it, or the ID of a workload, it is to be presented, whatever it says it is.
         let presented = |entry: &Entry<'_>| {
             entry.position == 0
-                && (has_key || entry.facts().is_some_and(|facts| names_workload(facts.spiffe_id.as_deref())))
+                && (has_key
+                    || entry
+                        .facts()
+                        .is_some_and(|facts| names_workload(facts.spiffe_id.as_deref())))
         };
         let kind = match declared {
             Kind::Unknown => {

@@ -87,9 +87,7 @@ fn identity(at: usize, read: &Read<'_>, kind: &Kind, findings: &mut Findings) ->
             "whoever serves it mixes up identities; do not use it",
         );
     }
-    if names.is_some_and(|names| !names.critical)
-        && read.parsed.subject().iter().next().is_none()
-    {
+    if names.is_some_and(|names| !names.critical) && read.parsed.subject().iter().next().is_none() {
         findings.error(
             "svid-san-not-critical",
             at,
@@ -113,7 +111,12 @@ fn usage(at: usize, read: &Read<'_>, findings: &mut Findings) {
     match read.parsed.key_usage() {
         Ok(Some(usage)) => {
             let mut broken = |code, problem: &str| {
-                findings.error(code, at, format!("its key usage {problem} (X509-SVID §4.3)"), REISSUE);
+                findings.error(
+                    code,
+                    at,
+                    format!("its key usage {problem} (X509-SVID §4.3)"),
+                    REISSUE,
+                );
             };
             if !usage.critical {
                 broken("svid-key-usage-not-critical", "is not marked critical");
@@ -195,7 +198,11 @@ fn signing(entry: &Entry<'_>, read: &Read<'_>, leaf: Option<&SpiffeId>, findings
                 findings.error(
                     "ca-other-trust-domain",
                     at,
-                    format!("it is an authority of {}, but the leaf is of {}", id.trust_domain(), leaf.trust_domain()),
+                    format!(
+                        "it is an authority of {}, but the leaf is of {}",
+                        id.trust_domain(),
+                        leaf.trust_domain()
+                    ),
                     "a trust domain's SVIDs are signed by its own authorities only",
                 );
             }

@@ -28,7 +28,10 @@ pub(super) fn judge(at: usize, read: &Read<'_>, link: Link, findings: &mut Findi
             Some(Weakness::Broken(why)) => findings.error(
                 "weak-signature",
                 at,
-                format!("its signature ({}) proves nothing: {why}", facts.signature.name),
+                format!(
+                    "its signature ({}) proves nothing: {why}",
+                    facts.signature.name
+                ),
                 "have it issued anew, signed with SHA-256 or better",
             ),
             Some(Weakness::Unusual(why)) => findings.warning(

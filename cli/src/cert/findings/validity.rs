@@ -95,9 +95,17 @@ fn one(
     }
     if entry.role == Role::Leaf {
         let (limit, code, advice) = if svid {
-            (LONGEST_SVID, "svid-lifetime-long", "SVIDs are made to be short-lived: at most a day, better an hour")
+            (
+                LONGEST_SVID,
+                "svid-lifetime-long",
+                "SVIDs are made to be short-lived: at most a day, better an hour",
+            )
         } else {
-            (LONGEST_LEAF, "lifetime-long", "browsers refuse servers with certificates of more than 398 days")
+            (
+                LONGEST_LEAF,
+                "lifetime-long",
+                "browsers refuse servers with certificates of more than 398 days",
+            )
         };
         // What is backdated for skew, and the second that both ends are included, do not count.
         if facts.lifetime_seconds > limit + 600 {

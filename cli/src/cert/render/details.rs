@@ -36,7 +36,10 @@ fn readable(page: &mut Page, facts: &Facts, role: &str) {
     page.field("issuer", or_none(&facts.issuer));
     page.field(
         "key",
-        &format!("{}, signed with {}", facts.key.name, facts.signature_algorithm),
+        &format!(
+            "{}; signature: {}",
+            facts.key.name, facts.signature_algorithm
+        ),
     );
     let mut usage = facts.key_usage.clone();
     usage.extend(facts.extended_key_usage.iter().cloned());
@@ -132,10 +135,17 @@ fn extensions(page: &mut Page, extensions: &[ExtensionFacts]) {
         ("cRLDistributionPoints", "revocation"),
         ("netscapeComment", "comment"),
     ] {
-        for extension in extensions.iter().filter(|extension| extension.name == name).take(1) {
+        for extension in extensions
+            .iter()
+            .filter(|extension| extension.name == name)
+            .take(1)
+        {
             let mut values: Vec<_> = extension.values.iter().take(MOST_VALUES).cloned().collect();
             if extension.values.len() > values.len() {
-                values.push(format!("and {} more", extension.values.len() - values.len()));
+                values.push(format!(
+                    "and {} more",
+                    extension.values.len() - values.len()
+                ));
             }
             page.list(label, &values);
         }

@@ -30,7 +30,7 @@ pub(super) fn text(report: &Report, palette: Palette, width: usize) -> String {
         show_group(&mut page, group, report.groups.len() > 1);
     }
     for note in &report.notes {
-        page.line(&palette.paint(Tone::Faint, &format!("  {note}")));
+        page.remark(Tone::Faint, note);
     }
     page.blank();
     show_findings(&mut page, report);
@@ -47,16 +47,25 @@ fn heading(page: &mut Page, report: &Report) {
         1 => "1 certificate".to_owned(),
         count => format!("{count} certificates"),
     };
-    let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
+    let (errors, warnings) = (
+        report.count(Severity::Error),
+        report.count(Severity::Warning),
+    );
     let verdict = match (errors, warnings) {
         (0, 0) => palette.paint(Tone::Good, "good").into_owned(),
         (0, warnings) => {
             let text = format!("good, {}", counted(warnings, "warning"));
             palette.paint(Tone::Warning, &text).into_owned()
         }
-        (errors, 0) => palette.paint(Tone::Bad, &counted(errors, "error")).into_owned(),
+        (errors, 0) => palette
+            .paint(Tone::Bad, &counted(errors, "error"))
+            .into_owned(),
         (errors, warnings) => {
-            let text = format!("{}, {}", counted(errors, "error"), counted(warnings, "warning"));
+            let text = format!(
+                "{}, {}",
+                counted(errors, "error"),
+                counted(warnings, "warning")
+            );
             palette.paint(Tone::Bad, &text).into_owned()
         }
     };
@@ -110,11 +119,10 @@ fn show_connection(page: &mut Page, connection: &Connection) {
             }
         }
     }
-    page.list("signed with", &asked.signature_algorithms);
+    page.list("signatures", &asked.signature_algorithms);
 }
 
 fn show_group(page: &mut Page, group: &GroupReport, several: bool) {
-    let palette = page.palette();
     let of = match (&group.name, several) {
         (Some(name), true) => format!("{name}: "),
         _ => String::new(),
@@ -126,14 +134,20 @@ fn show_group(page: &mut Page, group: &GroupReport, several: bool) {
                 Tone::Good,
                 format!("the private key ({name}) belongs to certificate {number}"),
             ),
-            ("mismatch", _) => (
+            ("mismatch", Some(number)) => (
+                Tone::Bad,
+                format!(
+                    "the private key ({name}) belongs to certificate {number}, not to the leaf"
+                ),
+            ),
+            ("mismatch", None) => (
                 Tone::Bad,
                 format!("the private key ({name}) belongs to none of the certificates"),
             ),
             ("encrypted", _) => (Tone::Warning, "the private key is encrypted".to_owned()),
             _ => (Tone::Warning, "the private key cannot be read".to_owned()),
         };
-        page.line(&format!("  {of}{}", palette.paint(tone, &text)));
+        page.remark(tone, &format!("{of}{text}"));
     }
     if let Some(trust) = &group.trust {
         let tone = match trust.verified {
@@ -145,19 +159,27 @@ fn show_group(page: &mut Page, group: &GroupReport, several: bool) {
             Some(false) => "no root vouches for it".to_owned(),
             _ => printable(&trust.detail).into_owned(),
         };
-        page.line(&format!("  {of}{}", palette.paint(tone, &text)));
+        page.remark(tone, &format!("{of}{text}"));
     }
 }
 
 fn show_findings(page: &mut Page, report: &Report) {
     if report.findings.is_empty() {
-        let text = page.palette().paint(Tone::Good, "nothing is wrong with it").into_owned();
+        let text = page
+            .palette()
+            .paint(Tone::Good, "nothing is wrong with it")
+            .into_owned();
         page.line(&text);
         return;
     }
     let several = report.certificates.len() > 1;
-    for finding in report.findings.iter().take(MOST_FINDINGS) {
-        show_finding(page, finding, several);
+    for (index, finding) in report.findings.iter().take(MOST_FINDINGS).enumerate() {
+        // Advice that the next one repeats is told once.
+        let repeated = report
+            .findings
+            .get(index + 1)
+            .is_some_and(|next| next.advice == finding.advice);
+        show_finding(page, finding, several, repeated);
     }
     let left = report.findings.len().saturating_sub(MOST_FINDINGS);
     if left > 0 {
@@ -165,7 +187,7 @@ fn show_findings(page: &mut Page, report: &Report) {
     }
 }
 
-fn show_finding(page: &mut Page, finding: &Finding, several: bool) {
+fn show_finding(page: &mut Page, finding: &Finding, several: bool, repeated: bool) {
     let (tone, word) = match finding.severity {
         Severity::Error => (Tone::Bad, "error"),
         Severity::Warning => (Tone::Warning, "warning"),
@@ -177,7 +199,7 @@ fn show_finding(page: &mut Page, finding: &Finding, several: bool) {
     };
     let message = printable(&finding.message);
     page.item(word, tone, &format!("{at}{message}"), finding.code);
-    if let Some(advice) = &finding.advice {
+    if let Some(advice) = finding.advice.as_ref().filter(|_| !repeated) {
         page.under_item(&format!("→ {advice}"));
     }
 }

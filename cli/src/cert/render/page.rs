@@ -69,6 +69,14 @@ impl Page {
         self.wrapped(&word, ITEM, &format!("{message} [{code}]"));
     }
 
+    /// A sentence of its own, below the tree.
+    pub(super) fn remark(&mut self, tone: Tone, text: &str) {
+        for line in wrap(text, self.width.saturating_sub(2)) {
+            let line = self.palette.paint(tone, &line).into_owned();
+            self.line(&format!("  {line}"));
+        }
+    }
+
     /// What belongs to the item before.
     pub(super) fn under_item(&mut self, text: &str) {
         self.wrapped(&" ".repeat(ITEM), ITEM, text);

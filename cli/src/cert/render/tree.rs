@@ -1,9 +1,8 @@
 //! Who issued whom, as a tree from the roots down.
 
 use super::super::report::{CertificateReport, Report};
-use super::super::text::shown_up_to;
 use crate::instant::Standing;
-use crate::output::{Palette, Tone};
+use crate::output::{Palette, Tone, printable};
 
 /// How deep the tree is drawn.
 const DEEPEST: usize = 12;
@@ -35,17 +34,36 @@ pub(super) fn lines(report: &Report, palette: Palette) -> Vec<String> {
             _ => {}
         }
     }
+    // Where the issuer that is not here is: with the roots that vouch for what is.
+    let vouching = report
+        .groups
+        .iter()
+        .filter_map(|group| group.trust.as_ref())
+        .find(|trust| trust.verified == Some(true))
+        .and_then(|trust| trust.bundle.as_deref());
+    let place = match vouching {
+        Some(bundle) if absent.len() == 1 => format!("in {}", printable(bundle)),
+        _ => "not here".to_owned(),
+    };
     for (issuer, issued) in absent {
         let name = match issuer {
             "" => "(an issuer without a name)".to_owned(),
             name => shown_short(name),
         };
-        let line = format!("    {name} (not here)");
+        let line = format!("    {name} ({place})");
         lines.push(palette.paint(Tone::Faint, &line).into_owned());
         let last = issued.len();
         for (index, certificate) in (1..).zip(issued) {
             let is_last = Some(index == last);
-            draw(certificate, all, &mut drawn, &mut lines, "", is_last, palette);
+            draw(
+                certificate,
+                all,
+                &mut drawn,
+                &mut lines,
+                "",
+                is_last,
+                palette,
+            );
         }
     }
     // Certificates that have signed one another in a circle.
@@ -98,7 +116,15 @@ fn draw(
         .collect();
     let count = issued.len();
     for (index, other) in (1..).zip(issued) {
-        draw(other, all, drawn, lines, &below, Some(index == count), palette);
+        draw(
+            other,
+            all,
+            drawn,
+            lines,
+            &below,
+            Some(index == count),
+            palette,
+        );
     }
 }
 
@@ -107,7 +133,9 @@ fn line(certificate: &CertificateReport, branch: &str, palette: Palette) -> Stri
     let used = branch.chars().count() + title.chars().count();
     let gap = " ".repeat(NAMES.saturating_sub(used).max(2));
     let role = certificate.role.word();
-    let number = palette.paint(Tone::Faint, &format!("{:>3} ", certificate.number)).into_owned();
+    let number = palette
+        .paint(Tone::Faint, &format!("{:>3} ", certificate.number))
+        .into_owned();
     let left = certificate.facts().map_or(String::new(), |facts| {
         let tone = match facts.standing {
             Standing::Valid(_) => Tone::Good,
@@ -123,9 +151,6 @@ fn shown_short(title: &str) -> String {
     // Already escaped; escaping it again would double the backslashes.
     match title.chars().count() {
         0..=200 => title.to_owned(),
-        _ => {
-            let start: String = title.chars().take(200).collect();
-            format!("{start}{}", shown_up_to("…", 1))
-        }
+        _ => title.chars().take(200).chain(['…']).collect(),
     }
 }

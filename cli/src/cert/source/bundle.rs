@@ -78,8 +78,9 @@ fn add(bundle: &Value, domain: Option<&str>, read: &mut Read) -> Result<(), Bund
             .push(Remark::Note(format!("{of}sequence {sequence}")));
     }
     if let Some(hint) = bundle.get("spiffe_refresh_hint").and_then(Value::as_u64) {
-        read.remarks
-            .push(Remark::Note(format!("{of}to be fetched anew every {hint} s")));
+        read.remarks.push(Remark::Note(format!(
+            "{of}to be fetched anew every {hint} s"
+        )));
     }
     if !jwt_keys.is_empty() {
         let count = jwt_keys.len();

@@ -75,10 +75,7 @@ pub(super) fn read(bytes: &[u8], context: Context<'_>) -> Result<Read, BytesErro
         return from_der(bytes, context);
     }
     let start: Vec<u8> = trimmed.iter().copied().take(16).collect();
-    Err(BytesError::Unknown(format!(
-        "\"{}\"",
-        start.escape_ascii()
-    )))
+    Err(BytesError::Unknown(format!("\"{}\"", start.escape_ascii())))
 }
 
 fn from_pem(bytes: &[u8], context: Context<'_>) -> Result<Read, BytesError> {
@@ -217,9 +214,11 @@ fn leaf_first(group: &mut Group) {
         X509Certificate::from_der(der).is_ok_and(|(_, certificate)| test(&certificate))
     };
     let mut left = std::mem::take(&mut group.certificates);
-    let mut next = left
-        .iter()
-        .position(|der| parsed(der, &|found| found.public_key().raw == public_key.as_slice()));
+    let mut next = left.iter().position(|der| {
+        parsed(der, &|found| {
+            found.public_key().raw == public_key.as_slice()
+        })
+    });
     while let Some(index) = next {
         let der = left.remove(index);
         let issuer = match X509Certificate::from_der(&der) {

@@ -166,11 +166,9 @@ pub(super) fn present(
     });
     let connection = Connection {
         address: address.to_string(),
-        version: connection.protocol_version().map(|version| {
-            match version {
-                rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
-                other => format!("{other:?}"),
-            }
+        version: connection.protocol_version().map(|version| match version {
+            rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
+            other => format!("{other:?}"),
         }),
         cipher_suite: connection
             .negotiated_cipher_suite()
@@ -355,6 +353,19 @@ impl ServerCertVerifier for Capture {
     }
 }
 
+/// The name of a signature scheme; some that OpenSSL offers have none in rustls (RFC 8446 §4.2.3).
+fn scheme_name(scheme: SignatureScheme) -> String {
+    match u16::from(scheme) {
+        0x0809 => "RSA_PSS_PSS_SHA256".to_owned(),
+        0x080a => "RSA_PSS_PSS_SHA384".to_owned(),
+        0x080b => "RSA_PSS_PSS_SHA512".to_owned(),
+        0x081a => "ECDSA_BRAINPOOLP256R1_SHA256".to_owned(),
+        0x081b => "ECDSA_BRAINPOOLP384R1_SHA384".to_owned(),
+        0x081c => "ECDSA_BRAINPOOLP512R1_SHA512".to_owned(),
+        _ => format!("{scheme:?}"),
+    }
+}
+
 impl ResolvesClientCert for Capture {
     fn resolve(
         &self,
@@ -372,7 +383,7 @@ impl ResolvesClientCert for Capture {
                     Err(_) => format!("(not a name) {}", hexadecimal(der)),
                 })
                 .collect(),
-            signature_algorithms: schemes.iter().map(|scheme| format!("{scheme:?}")).collect(),
+            signature_algorithms: schemes.iter().copied().map(scheme_name).collect(),
         });
         self.identity.clone()
     }

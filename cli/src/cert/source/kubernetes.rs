@@ -81,7 +81,9 @@ fn object(object: &Value, context: Context<'_>, read: &mut Read) {
         Some("ConfigMap") => {
             read.form = "ConfigMap";
             let plain = entries(object, "data");
-            let values = plain.map(|(key, value)| (key, value.into_bytes())).collect();
+            let values = plain
+                .map(|(key, value)| (key, value.into_bytes()))
+                .collect();
             keyed(object, values, context, read);
         }
         Some("List" | "SecretList" | "ConfigMapList") => {
@@ -108,7 +110,9 @@ fn entries<'a>(object: &'a Value, field: &str) -> impl Iterator<Item = (String, 
 /// it by its name (`tls.crt` and `tls.key`), or by being the only one.
 fn keyed(object: &Value, values: Vec<(String, Vec<u8>)>, context: Context<'_>, read: &mut Read) {
     let name = object.pointer("/metadata/name").and_then(Value::as_str);
-    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    let namespace = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str);
     let owner: Vec<_> = namespace.into_iter().chain(name).map(shown).collect();
     let owner = owner.join("/");
     let mut groups: Vec<(String, Group)> = Vec::new();
@@ -133,10 +137,11 @@ fn keyed(object: &Value, values: Vec<(String, Vec<u8>)>, context: Context<'_>, r
             continue;
         };
         let (mut group, remarks) = found;
-        read.remarks.extend(remarks.into_iter().map(|remark| match remark {
-            Remark::Note(text) => Remark::Note(format!("{label}: {text}")),
-            Remark::Damaged(text) => Remark::Damaged(format!("{label}: {text}")),
-        }));
+        read.remarks
+            .extend(remarks.into_iter().map(|remark| match remark {
+                Remark::Note(text) => Remark::Note(format!("{label}: {text}")),
+                Remark::Damaged(text) => Remark::Damaged(format!("{label}: {text}")),
+            }));
         if group.certificates.is_empty() {
             keys.push((stem(&key).to_owned(), group.keys));
         } else {
@@ -158,7 +163,8 @@ fn keyed(object: &Value, values: Vec<(String, Vec<u8>)>, context: Context<'_>, r
             ))),
         }
     }
-    read.groups.extend(groups.into_iter().map(|(_, group)| group));
+    read.groups
+        .extend(groups.into_iter().map(|(_, group)| group));
 }
 
 /// `tls` of `tls.crt`.
@@ -224,10 +230,7 @@ fn field_bytes(
         return decoded.ok();
     }
     let named = text(field)?;
-    let path = context
-        .directory
-        .unwrap_or(Path::new("."))
-        .join(named);
+    let path = context.directory.unwrap_or(Path::new(".")).join(named);
     match super::read_file(&path) {
         Ok(bytes) => Some(bytes.to_vec()),
         Err(error) => {

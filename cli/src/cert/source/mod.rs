@@ -20,9 +20,11 @@ use zeroize::Zeroizing;
 
 pub(super) use self::bytes::BytesError;
 pub(super) use self::found::{Found, FoundKey, Group, Kind, MOST_CERTIFICATES, Remark};
+#[cfg(test)]
+pub(super) use self::handshake::ClientCertificate;
 pub(super) use self::handshake::{Client, ClientOutcome, Connection};
 pub(super) use self::pem::write as write_pem;
-pub(super) use self::workload_api::{WorkloadApi, WorkloadApiError};
+pub(super) use self::workload_api::{Updates, WorkloadApi, WorkloadApiError};
 
 use self::bytes::Context;
 use self::handshake::HandshakeError;
@@ -58,9 +60,7 @@ pub(crate) enum ReadError {
     File { path: PathBuf, source: io::Error },
     #[error("cannot read standard input")]
     Stdin(#[source] io::Error),
-    #[error(
-        "{0}: no such file, and neither host:port, unix:SOCKET nor namespace/pod"
-    )]
+    #[error("{0}: no such file, and neither host:port, unix:SOCKET nor namespace/pod")]
     UnknownTarget(String),
     #[error("{origin}: {source}")]
     Bytes { origin: String, source: BytesError },
@@ -114,7 +114,7 @@ impl Target {
                 })?;
                 let origin = path.display().to_string();
                 let mut found = from_bytes(&origin, &bytes, path.parent(), access)?;
-                found.exposed_mode = exposed_mode(path, &found);
+                found.exposed_mode = exposed_mode(path, &bytes);
                 Ok(found)
             }
             Self::Server { host, port } => {
@@ -129,12 +129,11 @@ impl Target {
                     exposed_mode: None,
                 })
             }
-            Self::Socket(path) => Ok(runtime()?.block_on(async {
-                WorkloadApi::connect(path).await?.fetch().await
-            })?),
-            Self::Pod { namespace, name } => {
-                Ok(pod::present(namespace, name, &access.client)?)
+            Self::Socket(path) => {
+                Ok(runtime()?
+                    .block_on(async { WorkloadApi::connect(path).await?.fetch().await })?)
             }
+            Self::Pod { namespace, name } => Ok(pod::present(namespace, name, &access.client)?),
         }
     }
 }
@@ -210,18 +209,18 @@ fn limited(reader: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// The permissions of a file with a private key in the clear, if others than its owner may read it.
-fn exposed_mode(path: &Path, found: &Found) -> Option<u32> {
+fn exposed_mode(path: &Path, bytes: &[u8]) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
-    let in_the_clear = found
-        .groups
-        .iter()
-        .flat_map(|group| &group.keys)
-        .any(|key| !matches!(key, FoundKey::Encrypted));
-    if !in_the_clear || found.form == "PKCS#12" {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    if mode & 0o044 == 0 {
         return None;
     }
-    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o044 != 0).then_some(mode)
+    // As one reads it who has no password.
+    let found = from_bytes("", bytes, path.parent(), &Access::default()).ok()?;
+    let mut keys = found.groups.iter().flat_map(|group| &group.keys);
+    let in_the_clear =
+        found.form != "PKCS#12" && keys.any(|key| !matches!(key, FoundKey::Encrypted));
+    in_the_clear.then_some(mode)
 }
 
 /// `host:port`, `[v6]:port`.

@@ -59,12 +59,8 @@ impl From<DerError> for Pkcs12Error {
 
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
 const ENCRYPTED_DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x06];
-const BAG: &[u8] = &[
-    0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01,
-];
-const X509_CERTIFICATE: &[u8] = &[
-    0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x16, 0x01,
-];
+const BAG: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01];
+const X509_CERTIFICATE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x16, 0x01];
 const PKCS12_SCHEMES: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01];
 const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
 const PBKDF2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0c];
@@ -175,17 +171,21 @@ fn decrypt(
 ) -> Result<Zeroizing<Vec<u8>>, Pkcs12Error> {
     let oid = scheme.oid("expected an encryption scheme")?;
     if oid != PBES2 {
-        return Err(Pkcs12Error::Scheme(match oid.strip_prefix(PKCS12_SCHEMES) {
-            Some([1 | 2]) => "RC4".to_owned(),
-            Some([3 | 4]) => "triple DES".to_owned(),
-            Some([5 | 6]) => "RC2".to_owned(),
-            _ => format!("the scheme {}", hex::encode(oid)),
-        }));
+        return Err(Pkcs12Error::Scheme(
+            match oid.strip_prefix(PKCS12_SCHEMES) {
+                Some([1 | 2]) => "RC4".to_owned(),
+                Some([3 | 4]) => "triple DES".to_owned(),
+                Some([5 | 6]) => "RC2".to_owned(),
+                _ => format!("the scheme {}", hex::encode(oid)),
+            },
+        ));
     }
     let mut parameters = scheme.sequence("expected the parameters of PBES2")?;
     let mut derivation = parameters.sequence("expected a key derivation")?;
     if derivation.oid("expected a key derivation")? != PBKDF2 {
-        return Err(Pkcs12Error::Scheme("another derivation than PBKDF2".to_owned()));
+        return Err(Pkcs12Error::Scheme(
+            "another derivation than PBKDF2".to_owned(),
+        ));
     }
     let mut derivation = derivation.sequence("expected the parameters of PBKDF2")?;
     let salt = derivation.expect(OCTET_STRING, "expected a salt")?;
@@ -211,7 +211,11 @@ fn decrypt(
         Some([2]) => (&AES_128, 16),
         Some([22]) => (&AES_192, 24),
         Some([42]) => (&AES_256, 32),
-        _ => return Err(Pkcs12Error::Scheme("another cipher than AES-CBC".to_owned())),
+        _ => {
+            return Err(Pkcs12Error::Scheme(
+                "another cipher than AES-CBC".to_owned(),
+            ));
+        }
     };
     let iv = cipher.expect(OCTET_STRING, "expected an initialisation vector")?;
     let iv = FixedLength::<16>::try_from(iv)

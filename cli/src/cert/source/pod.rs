@@ -25,7 +25,7 @@ pub(crate) enum PodError {
     NoKubectl(String),
     #[error("cannot run kubectl")]
     Run(#[source] io::Error),
-    #[error("{target}: no such file, and no pod either: {reason}")]
+    #[error("{target}: no such file; and as a pod, kubectl does not find it: {reason}")]
     NotFound { target: String, reason: String },
     #[error("{target}: kubectl's answer is not a pod: {source}")]
     Answer {
@@ -69,25 +69,23 @@ pub(super) fn names(target: &str) -> Option<(&str, &str)> {
 pub(super) fn present(namespace: &str, pod: &str, client: &Client) -> Result<Found, PodError> {
     let target = format!("{namespace}/{pod}");
     let address = address(&target, namespace, pod)?;
-    let (direct, remark) =
-        match handshake::present(&address, WIRE_PORT, client, DIRECT_PATIENCE) {
-            Ok(presented) => (Ok(presented), None),
-            Err(HandshakeError::Connect { source, .. }) => {
-                let forward = Forward::start(namespace, pod).map_err(|reason| {
-                    PodError::Unreachable {
-                        target: target.clone(),
-                        address: address.clone(),
-                        direct: source.to_string(),
-                        reason,
-                    }
+    let (direct, remark) = match handshake::present(&address, WIRE_PORT, client, DIRECT_PATIENCE) {
+        Ok(presented) => (Ok(presented), None),
+        Err(HandshakeError::Connect { source, .. }) => {
+            let forward =
+                Forward::start(namespace, pod).map_err(|reason| PodError::Unreachable {
+                    target: target.clone(),
+                    address: address.clone(),
+                    direct: source.to_string(),
+                    reason,
                 })?;
-                let presented =
-                    handshake::present("127.0.0.1", forward.port, client, FORWARDED_PATIENCE);
-                let remark = "reached through `kubectl port-forward`".to_owned();
-                (presented, Some(Remark::Note(remark)))
-            }
-            Err(other) => (Err(other), None),
-        };
+            let presented =
+                handshake::present("127.0.0.1", forward.port, client, FORWARDED_PATIENCE);
+            let remark = "reached through `kubectl port-forward`".to_owned();
+            (presented, Some(Remark::Note(remark)))
+        }
+        Err(other) => (Err(other), None),
+    };
     let (certificates, connection) = direct.map_err(|source| PodError::Handshake {
         target: target.clone(),
         source,
@@ -103,12 +101,21 @@ pub(super) fn present(namespace: &str, pod: &str, client: &Client) -> Result<Fou
 }
 
 fn address(target: &str, namespace: &str, pod: &str) -> Result<String, PodError> {
-    let output = kubectl(&["get", "pod", "--namespace", namespace, "-o", "json", "--", pod])
-        .output()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => PodError::NoKubectl(target.to_owned()),
-            _ => PodError::Run(error),
-        })?;
+    let output = kubectl(&[
+        "get",
+        "pod",
+        "--namespace",
+        namespace,
+        "-o",
+        "json",
+        "--",
+        pod,
+    ])
+    .output()
+    .map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => PodError::NoKubectl(target.to_owned()),
+        _ => PodError::Run(error),
+    })?;
     if !output.status.success() {
         return Err(PodError::NotFound {
             target: target.to_owned(),
@@ -140,8 +147,9 @@ fn kubectl(arguments: &[&str]) -> Command {
 }
 
 fn complaint(output: &Output) -> String {
+    // What kubectl says to people comes last, after what it says to itself.
     let text = String::from_utf8_lossy(&output.stderr);
-    shown_up_to(text.trim(), 300)
+    shown_up_to(text.trim().lines().last().unwrap_or_default(), 300)
 }
 
 /// A running `kubectl port-forward`; it ends with this.

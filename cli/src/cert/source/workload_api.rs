@@ -124,7 +124,6 @@ impl WorkloadApi {
         }
         Ok(found)
     }
-
 }
 
 async fn in_time<T>(
