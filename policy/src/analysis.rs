@@ -16,6 +16,7 @@ mod documents;
 mod encode;
 mod example;
 mod headers;
+mod issuers;
 mod needless;
 mod nodes;
 mod reach;
@@ -28,7 +29,7 @@ mod words;
 
 pub use diagram::TooLarge;
 pub use diff::{Change, Difference, Example, Judgement, diff};
-pub use documents::{DocumentChange, Edit};
+pub use documents::{DocumentChange, Edit, PathsChange};
 pub use example::{ExampleCall, ExampleRequest};
 pub use needless::{Needless, Needlessness, Why, needless};
 pub use nodes::Kind;

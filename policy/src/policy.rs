@@ -172,6 +172,18 @@ impl Policy {
         })
     }
 
+    /// What becomes of a request to a workload whose path applications read in different ways.
+    #[cfg(feature = "tools")]
+    pub(crate) fn ambiguous_paths(&self, workload: &Workload) -> crate::document::AmbiguousPaths {
+        let modes = self
+            .compiled_for(workload)
+            .filter_map(|compiled| match &compiled.document {
+                Document::MeshMode(mode) => Some((mode, Arc::clone(&compiled.origin))),
+                _ => None,
+            });
+        Arrival::new(&modes.collect::<Vec<_>>()).ambiguous_paths()
+    }
+
     /// Judges one call. Builds the workload's index for it: who judges more than one keeps
     /// [`for_workload`](Self::for_workload).
     #[must_use]

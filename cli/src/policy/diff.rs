@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use countersign_policy::Diagnostics;
 use countersign_policy::analysis::{
-    Change, Difference, DocumentChange, Edit, Example, Judgement, Phrase, Region, TooLarge, diff,
-    told,
+    Change, Difference, DocumentChange, Edit, Example, Judgement, PathsChange, Phrase, Region,
+    TooLarge, diff, told,
 };
 use serde::Serialize;
 
@@ -109,6 +109,24 @@ fn text(difference: &Difference, palette: Palette) -> String {
         line(&mut text, 0, &palette.paint(Tone::Strong, heading));
         for document in &difference.documents {
             line(&mut text, 2, &tell_document(document));
+            for effect in &document.effects {
+                line(&mut text, 6, &printable(effect));
+            }
+        }
+    }
+    if !difference.paths.is_empty() {
+        let heading = "requests whose path can be read in several ways (`ambiguousPaths`)";
+        line(&mut text, 0, &palette.paint(Tone::Strong, heading));
+        for PathsChange { to, accepted } in &difference.paths {
+            let to = match to.as_slice() {
+                [] => "any workload".to_owned(),
+                some => told(some),
+            };
+            let what = match accepted {
+                true => "are judged now, and allowed where every reading is, which may let in more",
+                false => "are refused now",
+            };
+            line(&mut text, 2, &printable(&format!("to {to}: {what}")));
         }
     }
     for note in notes(difference) {
@@ -249,6 +267,7 @@ fn tell_document(document: &DocumentChange) -> String {
         file,
         line,
         may_widen,
+        effects: _,
     } = document;
     let edit = match edit {
         Edit::Added => "added",
@@ -269,6 +288,7 @@ struct Json<'a> {
     allowed: &'a [Change],
     denied: &'a [Change],
     documents: &'a [DocumentChange],
+    paths: &'a [PathsChange],
     complete: bool,
     notes: Vec<String>,
 }
@@ -280,6 +300,7 @@ impl<'a> Json<'a> {
             allowed: &difference.allowed,
             denied: &difference.denied,
             documents: &difference.documents,
+            paths: &difference.paths,
             complete: difference.cut_short.is_empty(),
             notes: notes(difference),
         }

@@ -238,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cover_has_the_set_and_nothing_but_the_impossible_besides(
+        fn a_cover_has_the_set_and_nothing_but_the_impossible_besides_and_no_region_too_many(
             wanted in regions(),
             impossible in regions(),
             order in Just([0, 1, 2]).prop_shuffle(),
@@ -260,6 +260,39 @@ mod tests {
             prop_assert_eq!(diagrams.minus(needed, covered).unwrap(), NONE);
             let allowed = diagrams.or(set, impossible).unwrap();
             prop_assert_eq!(diagrams.minus(covered, allowed).unwrap(), NONE);
+            for (number, part) in parts.iter().enumerate() {
+                // None can be left out.
+                let mut others = parts.clone();
+                others.remove(number);
+                let others = diagrams.any(others).unwrap();
+                let lost = diagrams.minus(needed, others).unwrap();
+                prop_assert_ne!(diagrams.and(lost, *part).unwrap(), NONE);
+            }
+            // No two can be told as one, nor any with more.
+            let regions: Vec<&Region> = cover.regions.iter().map(|covered| &covered.region).collect();
+            for (number, one) in regions.iter().enumerate() {
+                for other in regions.iter().skip(number + 1) {
+                    let mut both = Region::new();
+                    for (one, other) in one.iter().zip(other.iter()) {
+                        both.push(one.as_ref().zip(other.as_ref()).map(|(one, other)| {
+                            let mut values = one.clone();
+                            values.union_with(other);
+                            values
+                        }));
+                    }
+                    let both = diagrams.region(&both).unwrap();
+                    prop_assert_ne!(diagrams.minus(both, allowed).unwrap(), NONE);
+                }
+                for (variable, size) in SIZES.into_iter().enumerate() {
+                    let Some(values) = &one[variable] else { continue };
+                    for value in (0..size).filter(|value| !values.contains(*value)) {
+                        let mut wider = Region::clone(one);
+                        wider[variable].as_mut().unwrap().insert(value);
+                        let wider = diagrams.region(&wider).unwrap();
+                        prop_assert_ne!(diagrams.minus(wider, allowed).unwrap(), NONE);
+                    }
+                }
+            }
             for (part, Covered { example, .. }) in parts.iter().zip(&cover.regions) {
                 prop_assert!(diagrams.contains(*part, example));
                 prop_assert!(diagrams.contains(needed, example));

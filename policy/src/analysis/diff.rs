@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::cover::{Cover, Covered, Wish, cover};
 use super::destinations::{Destinations, destinations};
 use super::diagram::{self, NONE, Set, TooLarge, Value, Variable};
-use super::documents::{DocumentChange, document_changes};
+use super::documents::{DocumentChange, PathsChange, document_changes, paths_changes};
 use super::encode::text_of;
 use super::example::ExampleCall;
 use super::tell::Region;
@@ -38,6 +38,8 @@ pub struct Difference {
     pub denied: Vec<Change>,
     /// Changes of documents that decide other things than calls, or of whom a token is believed.
     pub documents: Vec<DocumentChange>,
+    /// Where requests are judged whose path applications read in different ways, and were not, and the other way round.
+    pub paths: Vec<PathsChange>,
     /// What there are too many regions of: `to` of the workloads. Empty, as a rule.
     pub cut_short: Vec<String>,
     destinations: Destinations,
@@ -111,6 +113,7 @@ impl Difference {
         !self.allowed.is_empty()
             || !self.cut_short.is_empty()
             || self.documents.iter().any(|document| document.may_widen)
+            || self.paths.iter().any(|paths| paths.accepted)
     }
 
     /// Whether nothing changes.
@@ -119,6 +122,7 @@ impl Difference {
         self.allowed.is_empty()
             && self.denied.is_empty()
             && self.documents.is_empty()
+            && self.paths.is_empty()
             && self.cut_short.is_empty()
     }
 
@@ -201,6 +205,7 @@ pub fn diff(
         allowed: told.changes(true),
         denied: told.changes(false),
         documents: document_changes(old, new),
+        paths: paths_changes(old, new, &destinations),
         cut_short: std::mem::take(&mut told.cut_short),
         destinations,
         compared: all,
@@ -278,26 +283,21 @@ fn about(policy: &Policy, meanings: &[Option<usize>], workload: &Workload) -> Ve
     numbers
 }
 
-/// The changes so far, by what they are and which rules decided: what is alike for several kinds of workloads is told once.
+/// The changes so far: what is alike for several kinds of workloads is told once.
 struct Told<'a> {
     destinations: &'a Destinations,
-    allowed: BTreeMap<Key, (Example, BTreeSet<Value>)>,
-    denied: BTreeMap<Key, (Example, BTreeSet<Value>)>,
+    allowed: BTreeMap<Region, (Example, BTreeSet<Value>)>,
+    denied: BTreeMap<Region, (Example, BTreeSet<Value>)>,
     cut_short: Vec<String>,
 }
 
-/// A region, and which rules decided before and after.
-type Key = (Region, Option<String>, Option<String>);
-
 impl Told<'_> {
     fn add(&mut self, allows: bool, region: Region, example: Example, workloads: &BTreeSet<Value>) {
-        let rule = |judgement: &Judgement| judgement.rule.as_ref().map(ToString::to_string);
-        let key = (region, rule(&example.before), rule(&example.after));
         let changes = match allows {
             true => &mut self.allowed,
             false => &mut self.denied,
         };
-        let (_, to) = changes.entry(key).or_insert((example, BTreeSet::new()));
+        let (_, to) = changes.entry(region).or_insert((example, BTreeSet::new()));
         to.extend(workloads);
     }
 
@@ -306,7 +306,7 @@ impl Told<'_> {
             true => std::mem::take(&mut self.allowed),
             false => std::mem::take(&mut self.denied),
         };
-        let change = |((region, ..), (example, to)): (Key, (Example, BTreeSet<Value>))| Change {
+        let change = |(region, (example, to)): (Region, (Example, BTreeSet<Value>))| Change {
             region: Region {
                 to: self.tell(&to),
                 ..region

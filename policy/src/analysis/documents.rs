@@ -1,12 +1,15 @@
-//! Documents that decide other things than calls, or of whom a token is believed: what became of them.
+//! Documents that decide other things than calls, or of whom a token is believed: what became of them, and what that changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::destinations::Destinations;
+use super::issuers;
+use super::words::Phrase;
 use crate::Policy;
-use crate::document::{AmbiguousPaths, Document, MeshMode};
+use crate::document::{AmbiguousPaths, Document};
 
 /// A document that was changed, and decides something else than calls.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,6 +26,44 @@ pub struct DocumentChange {
     pub line: usize,
     /// Whether something may be allowed by it that was not.
     pub may_widen: bool,
+    /// Which calls may become allowed or denied by it, for people, as far as that is analysed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
+}
+
+/// Requests whose path applications read in different ways are judged now, or refused now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PathsChange {
+    /// The workloads that are called.
+    pub to: Vec<Phrase>,
+    /// Whether they are judged now: what all readings of such a path are allowed for becomes allowed. Else they are
+    /// refused now.
+    pub accepted: bool,
+}
+
+/// To which workloads paths with several readings are judged by one policy and refused by the other.
+pub(super) fn paths_changes(
+    old: &Policy,
+    new: &Policy,
+    destinations: &Destinations,
+) -> Vec<PathsChange> {
+    let mut changed = [true, false].map(|accepted| (accepted, destinations.dimension.none()));
+    for (value, workload) in destinations.dimension.examples.iter().enumerate() {
+        let accepts = |policy: &Policy| policy.ambiguous_paths(workload) == AmbiguousPaths::Accept;
+        let (before, after) = (accepts(old), accepts(new));
+        for (accepted, values) in &mut changed {
+            if before != after && after == *accepted {
+                values.insert(value);
+            }
+        }
+    }
+    let changed = changed.into_iter().filter(|(_, values)| !values.is_clear());
+    changed
+        .map(|(accepted, values)| PathsChange {
+            to: destinations.dimension.tell(&values),
+            accepted,
+        })
+        .collect()
 }
 
 /// What became of a document.
@@ -40,18 +81,20 @@ pub enum Edit {
 /// The changes, in the order of kinds and names.
 pub(super) fn document_changes(old: &Policy, new: &Policy) -> Vec<DocumentChange> {
     let (before, after) = (by_name(old), by_name(new));
+    let policies = (old, new);
     let mut changes = Vec::new();
     for (key, document) in &after {
         match before.get(key) {
-            None => changes.extend(change(document, None, Some(document))),
+            None => changes.extend(change(policies, document, None, Some(document))),
             Some(old) if meaning(old) != meaning(document) => {
-                changes.extend(change(document, Some(old), Some(document)));
+                changes.extend(change(policies, document, Some(old), Some(document)));
             }
             Some(_) => {}
         }
     }
     let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
-    changes.extend(gone.filter_map(|(_, document)| change(document, Some(document), None)));
+    changes
+        .extend(gone.filter_map(|(_, document)| change(policies, document, Some(document), None)));
     changes.sort();
     changes
 }
@@ -63,18 +106,36 @@ fn by_name(policy: &Policy) -> BTreeMap<(&'static str, String), &Document> {
         .collect()
 }
 
-fn change(of: &Document, old: Option<&Document>, new: Option<&Document>) -> Option<DocumentChange> {
+fn change(
+    (old_policy, new_policy): (&Policy, &Policy),
+    of: &Document,
+    old: Option<&Document>,
+    new: Option<&Document>,
+) -> Option<DocumentChange> {
     let edit = match (old, new) {
         (None, _) => Edit::Added,
         (_, None) => Edit::Removed,
         _ => Edit::Changed,
     };
+    let mut effects = BTreeSet::new();
     let may_widen = match of {
-        // Its rules are compared as calls.
-        Document::AccessPolicy(_) => return None,
-        Document::MeshMode(_) => accepts_more_paths(old, new)?,
-        // A token or a peer that is believed no more lets nobody in.
-        Document::TokenIssuer(_) | Document::TrustDomain(_) => edit != Edit::Removed,
+        // They are compared as calls, and by which paths are refused.
+        Document::AccessPolicy(_) | Document::MeshMode(_) => return None,
+        Document::TokenIssuer(_) => {
+            let issuer = |document: Option<&'_ Document>| match document {
+                Some(Document::TokenIssuer(issuer)) => Some(issuer.clone()),
+                _ => None,
+            };
+            let (old, new) = (issuer(old), issuer(new));
+            let change = issuers::Change {
+                name: of.metadata().to_string(),
+                old: old.as_ref(),
+                new: new.as_ref(),
+            };
+            change.effects(old_policy, new_policy, &mut effects)
+        }
+        // A peer that is believed no more lets nobody in.
+        Document::TrustDomain(_) => edit != Edit::Removed,
         Document::EgressPolicy(_) | Document::TransactionPolicy(_) => true,
     };
     Some(DocumentChange {
@@ -84,23 +145,8 @@ fn change(of: &Document, old: Option<&Document>, new: Option<&Document>) -> Opti
         file: of.origin().file.to_string(),
         line: of.origin().line,
         may_widen,
+        effects: effects.into_iter().collect(),
     })
-}
-
-/// Whether paths that were refused may be judged now; `None` if nothing is changed about them. Who may call without an identity
-/// is compared as calls.
-fn accepts_more_paths(old: Option<&Document>, new: Option<&Document>) -> Option<bool> {
-    let paths = |document: Option<&Document>| match document {
-        Some(Document::MeshMode(MeshMode {
-            ambiguous_paths, ..
-        })) => *ambiguous_paths,
-        _ => None,
-    };
-    match (paths(old), paths(new)) {
-        (before, after) if before == after => None,
-        (_, Some(AmbiguousPaths::Refuse)) | (Some(AmbiguousPaths::Accept), None) => Some(false),
-        _ => Some(true),
-    }
 }
 
 /// The document without the places at which it is written.
