@@ -4,8 +4,9 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use countersign_api::ops::{self, OpsEndpoint, Readiness};
 use countersign_api::proto::certificate_authority_server::CertificateAuthorityServer;
@@ -26,10 +27,11 @@ use crate::authority::{Authority, AuthorityError};
 use crate::config::Config;
 use crate::issue::Issuance;
 use crate::issue::token::TokenRules;
-use crate::log::IssuanceLog;
-use crate::metrics::Metrics;
+use crate::log::{IssuanceLog, LogError};
+use crate::metrics::{LogMetrics, Metrics};
 use crate::own_svid::{self, OwnSvidError};
 use crate::service::Service;
+use crate::store::{Store, StoreError};
 use crate::web::certificate::{self, CertificateError};
 use crate::web::{self, bundle, oidc};
 
@@ -39,6 +41,10 @@ const MAX_REQUEST_BYTES: usize = 256 * 1024;
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long calls under way may go on after the signal to stop.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a start waits for a database that cannot be reached, and how long between two tries.
+const STORE_LIMIT: Duration = Duration::from_secs(30);
+const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why the CA does not run (any more).
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,12 @@ pub(crate) enum AppError {
     /// The data directory fails.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The issuance log.
+    #[error("the issuance log: {0}")]
+    Log(#[from] LogError),
     /// The keys.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -103,13 +115,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         config.jwt.lifetimes(config.svid),
         now,
     )?);
-    let log = IssuanceLog::open(&config.data_directory)?;
+    let (mut registry, readiness) = (Registry::default(), Readiness::new());
+    let metrics = Metrics::register(&mut registry);
+    let database = open_store(&config, shutdown.clone()).await?;
+    let Some(database) = database else {
+        return Ok(());
+    };
+    let log_metrics = LogMetrics::register(&mut registry);
+    let log = IssuanceLog::open(database.clone(), Arc::clone(&authority), log_metrics).await?;
     let store = IdentityStore::new((*authority.bundle()).clone());
     let attestors = Attestors {
-        join_tokens: Arc::new(JoinTokens::open(
-            &config.data_directory,
-            &config.trust_domain,
-        )?),
+        join_tokens: JoinTokens::new(database.clone(), config.trust_domain.clone()),
         jwt_issuers: JwtIssuers::start(config.issuers)?,
         store: Arc::clone(&store),
     };
@@ -148,8 +164,6 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         web.spawn(web::serve(listener, tls.into(), documents));
         tracing::info!(%address, "bundle endpoint served");
     }
-    let (mut registry, readiness) = (Registry::default(), Readiness::new());
-    let metrics = Metrics::register(&mut registry);
     let identity = readiness.part("identity");
     identity.ready();
     let mut renewals = JoinSet::new();
@@ -187,8 +201,36 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     // The operator's endpoint last: it tells how the rest ended.
     drop(ops_stop);
     let _ = operator.await;
+    database.close().await;
     tracing::info!("stopped");
     Ok(served?)
+}
+
+/// Opens the database. One that cannot be reached may be starting too, and is waited for; then this start fails, and
+/// whoever started this process knows of it. None if the process is told to stop meanwhile.
+async fn open_store(
+    config: &Config,
+    shutdown: watch::Receiver<()>,
+) -> Result<Option<Store>, StoreError> {
+    let deadline = Instant::now() + STORE_LIMIT;
+    let mut stopping = pin!(closed(shutdown));
+    loop {
+        let opening = Store::open(
+            &config.data_directory,
+            config.postgres.as_ref(),
+            &config.trust_domain,
+        );
+        match opening.await {
+            Err(error @ StoreError::Connect { .. }) if Instant::now() < deadline => {
+                tracing::warn!(%error, "waiting for the database");
+            }
+            opened => return opened.map(Some),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(STORE_RETRY) => {}
+            () = &mut stopping => return Ok(None),
+        }
+    }
 }
 
 /// Makes sure that two servers do not write to one data directory. The lock is the kernel's, and ends with the process.

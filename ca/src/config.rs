@@ -1,5 +1,6 @@
 //! The configuration, `ca.yaml`: read once, every mistake reported at once.
 
+mod storage;
 pub(crate) mod tokens;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use url::Url;
 use crate::attest::jwt::IssuerConfig;
 use crate::attest::template::Template;
 use crate::issue::TtlLimits;
+use crate::store::PostgresConfig;
 use tokens::{BundleEndpointConfig, JwtConfig, OidcConfig};
 
 /// How far an issuer's clock may be from ours.
@@ -28,8 +30,10 @@ const ADDRESS: &str = "an address such as 127.0.0.1:15010";
 pub(crate) struct Config {
     /// What is issued for.
     pub(crate) trust_domain: TrustDomain,
-    /// Where keys, join tokens and the log are.
+    /// Where keys are, and the database, unless that is PostgreSQL.
     pub(crate) data_directory: PathBuf,
+    /// The database that replicas share; none is SQLite in the data directory.
+    pub(crate) postgres: Option<PostgresConfig>,
     /// gRPC over TLS.
     pub(crate) listen: SocketAddr,
     /// The operator's HTTP endpoint.
@@ -64,6 +68,7 @@ fn config(value: Value<'_>) -> Option<Config> {
         let data_directory = fields.required("dataDirectory", Value::text);
         let listen = fields.required("listen", |v| v.parsed(ADDRESS));
         let ops = fields.required("ops", |v| v.parsed(ADDRESS));
+        let postgres = fields.default("storage", None, storage::postgres);
         let svid = fields.default("svid", DEFAULT_TTLS, ttl_limits);
         let jwt = fields.default("jwt", JwtConfig::DEFAULT, tokens::jwt);
         let oidc = fields.optional("oidc", tokens::oidc);
@@ -72,6 +77,7 @@ fn config(value: Value<'_>) -> Option<Config> {
         Some(Config {
             trust_domain: trust_domain?,
             data_directory: data_directory?.into(),
+            postgres: postgres?,
             listen: listen?,
             ops: ops?,
             svid: svid?,
@@ -207,6 +213,7 @@ mod tests {
         let config = read(MINIMAL).unwrap();
         assert_eq!(config.svid, DEFAULT_TTLS);
         assert_eq!(config.issuers, []);
+        assert_eq!(config.postgres, None);
         assert_eq!(config.data_directory, Path::new("/var/ca"));
     }
 

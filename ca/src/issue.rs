@@ -13,6 +13,7 @@ use crate::attest::{Attested, Attestors, Evidence};
 use crate::authority::profile::BACKDATED;
 use crate::authority::{Authority, Intermediate};
 use crate::csr::{self, ProvedKey};
+use crate::fault;
 use crate::log::{IssuanceLog, Record};
 use crate::refusal::Refusal;
 use token::TokenRules;
@@ -86,17 +87,19 @@ impl Issuance {
     ) -> Result<X509Svid, Refusal> {
         let key = csr::check(&request.csr)?;
         let ttl = self.limits.choose(request.ttl)?;
+        fault::point("after-check");
         let attested = self
             .attestors
             .attest(request.evidence, &request.caller, now)
             .await?;
+        fault::point("after-attest");
         let intermediate = self.authority.intermediate();
         self.limit_identity(attested.id())?;
         let not_after = self.limit_validity(ttl, &intermediate, now)?;
         let unlogged = self.sign(&attested, &key, &intermediate, not_after, now)?;
         let remote = Some(request.caller.remote_addr);
         let record = Record::of_svid(&unlogged.0, &attested, key.thumbprint(), remote, now);
-        self.hand_out(unlogged, &record).await
+        self.hand_out(unlogged, record).await
     }
 
     /// Issues the CA's own SVID, for its server. The same phases, less those that judge a caller.
@@ -110,7 +113,7 @@ impl Issuance {
         let not_after = self.limit_validity(self.limits.default, &intermediate, now)?;
         let unlogged = self.sign(&attested, &key, &intermediate, not_after, now)?;
         let record = Record::of_svid(&unlogged.0, &attested, key.thumbprint(), None, now);
-        self.hand_out(unlogged, &record).await
+        self.hand_out(unlogged, record).await
     }
 
     /// Whatever an attestation proves, it is not another trust domain's workload, nor the CA.
@@ -162,11 +165,13 @@ impl Issuance {
         Ok(Unlogged(svid))
     }
 
-    async fn hand_out(&self, unlogged: Unlogged, record: &Record) -> Result<X509Svid, Refusal> {
+    async fn hand_out(&self, unlogged: Unlogged, record: Record) -> Result<X509Svid, Refusal> {
+        fault::point("after-sign");
         self.log.append(record).await?;
+        fault::point("after-log");
         Ok(unlogged.0)
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

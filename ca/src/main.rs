@@ -5,12 +5,14 @@ mod attest;
 mod authority;
 mod config;
 mod csr;
+mod fault;
 mod issue;
 mod log;
 mod metrics;
 mod own_svid;
 mod refusal;
 mod service;
+mod store;
 mod web;
 
 use std::io::Write as _;
@@ -24,6 +26,8 @@ use config::Config;
 use countersign_api::logging::{self, LogFormat};
 use countersign_identity::SpiffeId;
 use countersign_policy::yaml;
+use log::commands::LogCommand;
+use store::Store;
 
 /// Countersign's certificate authority: attests workloads and issues short-lived X.509-SVIDs.
 #[derive(Parser)]
@@ -39,6 +43,9 @@ enum Command {
     Serve(Serve),
     /// Make a one-time join token for a SPIFFE ID, and print it. Works while the CA runs, and before.
     JoinToken(JoinToken),
+    /// Ask the issuance log: is it whole, who was issued what, give me all of it. Works while the CA runs.
+    #[command(subcommand)]
+    Log(LogCommand),
 }
 
 #[derive(Args)]
@@ -68,11 +75,14 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Serve(arguments) => serve(&arguments),
-        Command::JoinToken(arguments) => join_token(&arguments),
+        Command::Serve(arguments) => serve(&arguments).map(|()| true),
+        Command::JoinToken(arguments) => join_token(&arguments).map(|()| true),
+        Command::Log(command) => log(command),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // The answer is no.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Nothing is left to do if stderr is gone too.
             let _ = writeln!(std::io::stderr().lock(), "{error}");
@@ -84,19 +94,40 @@ fn main() -> ExitCode {
 fn serve(arguments: &Serve) -> Result<(), Failure> {
     logging::init(arguments.log_format)?;
     let config = Config::read(&arguments.config)?;
-    // One thread: signatures take microseconds, and waiting for the disk has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    Ok(runtime()?.block_on(app::serve(config))?)
+}
+
+/// One thread: signatures take microseconds, and waiting for the disk has threads of its own.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    Ok(runtime.block_on(app::serve(config))?)
+        .build()
 }
 
 fn join_token(arguments: &JoinToken) -> Result<(), Failure> {
     let config = Config::read(&arguments.config)?;
-    let tokens = JoinTokens::open(&config.data_directory, &config.trust_domain)?;
-    let token = tokens.mint(&arguments.spiffe_id, arguments.ttl, SystemTime::now())?;
+    let Config {
+        data_directory,
+        postgres,
+        trust_domain,
+        ..
+    } = config;
+    let token = runtime()?.block_on(async {
+        let store = Store::open(&data_directory, postgres.as_ref(), &trust_domain).await?;
+        let tokens = JoinTokens::new(store.clone(), trust_domain);
+        let now = SystemTime::now();
+        let token = tokens
+            .mint(&arguments.spiffe_id, arguments.ttl, now)
+            .await?;
+        store.close().await;
+        Ok::<_, Failure>(token)
+    })?;
     writeln!(std::io::stdout().lock(), "{}", token.as_str())?;
     Ok(())
+}
+
+fn log(command: LogCommand) -> Result<bool, Failure> {
+    Ok(runtime()?.block_on(command.run())?)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

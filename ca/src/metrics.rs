@@ -5,11 +5,13 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::attest::Kind;
 use crate::authority::tokens::Use;
+use crate::log::chain::Head;
 use crate::refusal::Refusal;
 
 /// Upper bounds in seconds. A good disk's fsync takes 1 ms to 20 ms; fetching an issuer's keys up to 10 s.
@@ -97,5 +99,60 @@ impl Metrics {
             })
             .inc();
         self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// The metrics of the issuance log.
+#[derive(Clone, Default)]
+pub(crate) struct LogMetrics {
+    sequence: Gauge,
+    entries: Counter,
+    commits: Counter,
+    failures: Counter,
+}
+
+impl LogMetrics {
+    /// Registers them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("countersign_ca_log");
+        registry.register(
+            "sequence",
+            "Number of the last entry of the issuance log that this replica wrote or found",
+            metrics.sequence.clone(),
+        );
+        registry.register(
+            "entries",
+            "Entries that this replica wrote to the issuance log",
+            metrics.entries.clone(),
+        );
+        registry.register(
+            "commits",
+            "Commits to the issuance log by this replica",
+            metrics.commits.clone(),
+        );
+        registry.register(
+            "commit_failures",
+            "Commits to the issuance log that failed, and with them the issuances that waited for them",
+            metrics.failures.clone(),
+        );
+        metrics
+    }
+
+    /// What the log ends with.
+    pub(crate) fn head(&self, head: &Head) {
+        self.sequence.set(head.row());
+    }
+
+    /// Entries are on the disk.
+    pub(crate) fn committed(&self, head: &Head, entries: usize) {
+        self.head(head);
+        self.entries.inc_by(entries as u64);
+        self.commits.inc();
+    }
+
+    /// Entries are not, or that is not certain.
+    pub(crate) fn failed(&self) {
+        self.failures.inc();
     }
 }

@@ -92,12 +92,12 @@ pub(crate) enum Refusal {
     /// A token that is not what it should be.
     #[error("the CA made a token that is not a good one, and does not hand it out: {0}")]
     TokenProduct(String),
-    /// The log.
-    #[error("the issuance cannot be logged, and so is not done: {0}; try again")]
-    Log(#[from] LogError),
     /// Something that cannot happen.
     #[error("internal error: {0}")]
     Internal(String),
+    /// The log.
+    #[error("the issuance cannot be logged, and so is not done: {0}; try again")]
+    Log(#[from] LogError),
 }
 
 impl Refusal {
@@ -131,7 +131,7 @@ impl Refusal {
                 Code::InvalidArgument
             }
             Self::Jwt(JwtError::NoKeys { .. })
-            | Self::JoinToken(JoinTokenError::File(_))
+            | Self::JoinToken(JoinTokenError::Store(_))
             | Self::IntermediateEnds { .. }
             | Self::Log(_) => Code::Unavailable,
             Self::Jwt(JwtError::Claims(_) | JwtError::SystemNamespace(_))
@@ -156,7 +156,7 @@ impl Refusal {
             Self::Jwt(JwtError::NoKeys { issuer, .. }) => format!(
                 "the keys of the issuer {issuer:?} are not available to the CA, whose log says why; try again"
             ),
-            Self::JoinToken(JoinTokenError::File(_))
+            Self::JoinToken(JoinTokenError::Store(_))
             | Self::Log(_)
             | Self::Certificate(_)
             | Self::Product(_)
@@ -181,16 +181,18 @@ impl From<Refusal> for Status {
 mod tests {
     use super::*;
     use crate::authority::files::FileError;
+    use crate::store::StoreError;
 
     #[test]
     fn callers_are_not_told_about_the_cas_inside() {
-        let file = || FileError::NotAFile {
-            path: "/var/ca/issuance.jsonl".into(),
+        let file = || {
+            StoreError::File(FileError::NotAFile {
+                path: "/var/ca/ca.db".into(),
+            })
         };
         for refusal in [
-            Refusal::Log(LogError::File(file())),
-            Refusal::JoinToken(JoinTokenError::File(file())),
-            Refusal::Internal("/var/ca".to_owned()),
+            Refusal::Log(file().into()),
+            Refusal::JoinToken(JoinTokenError::Store(file())),
             Refusal::Jwt(JwtError::NoKeys {
                 issuer: "https://ci.example".to_owned(),
                 reason: "cannot connect to 10.0.0.1:443, see /var/ca".to_owned(),

@@ -108,11 +108,7 @@ async fn a_join_token_brings_an_svid_which_renews_itself() {
         log[2]["attestation"]["detail"],
         format!("serial {}", first.serial())
     );
-    assert!(
-        !std::fs::read_to_string(home.data().join("issuance.jsonl"))
-            .unwrap()
-            .contains(&token)
-    );
+    assert!(!home.ask_log(&["export"]).0.contains(&token));
 
     let metrics = ca.get("/metrics");
     assert!(
@@ -446,4 +442,71 @@ fn join_tokens_are_for_this_trust_domains_workloads() {
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains(expected), "{message}");
     }
+}
+
+#[tokio::test]
+async fn the_log_answers_while_the_ca_runs() {
+    let home = Home::new("");
+    let ca = Ca::start(&home);
+    let mut svids = Vec::new();
+    for _ in 0..3 {
+        let token = home.join_token(ORDERS);
+        svids.push(ask(&ca, &home, request(join(&token))).await.unwrap());
+    }
+    let (text, status) = home.ask_log(&["verify", "-o", "json"]);
+    assert_eq!(status, 0, "{text}");
+    let verdict: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(verdict["whole"], true);
+    assert_eq!(verdict["entries"], 4);
+    let head = verdict["head"].as_str().unwrap();
+    let (text, status) = home.ask_log(&["verify", "--anchor", head]);
+    assert_eq!(status, 0, "{text}");
+    assert!(
+        text.contains("Nothing up to the anchor, entry 4, is gone."),
+        "{text}"
+    );
+
+    let serials = |arguments: &[&str]| -> Vec<String> {
+        let (text, status) = home.ask_log(&[&["search", "-o", "json"], arguments].concat());
+        assert_eq!(status, 0, "{text}");
+        let found: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let serial =
+            |entry: &serde_json::Value| entry["record"]["serial"].as_str().unwrap().to_owned();
+        found.iter().map(serial).collect()
+    };
+    let issued: Vec<_> = svids.iter().map(|svid| svid.serial().to_owned()).collect();
+    assert_eq!(serials(&["--id", ORDERS]), issued);
+    assert_eq!(serials(&["--attestation", "join-token"]), issued);
+    assert_eq!(
+        serials(&["--serial", &issued[1].to_uppercase()]),
+        issued[1..2]
+    );
+    assert_eq!(serials(&["--since", "1h"]).len(), 4);
+    assert_eq!(serials(&["--until", "1h"]), [] as [&str; 0]);
+    let (text, _) = home.ask_log(&["search", "--serial", &issued[2]]);
+    assert!(
+        text.contains(ORDERS) && text.ends_with("1 found\n"),
+        "{text}"
+    );
+
+    let metrics = ca.get("/metrics");
+    assert!(
+        metrics.contains("countersign_ca_log_sequence 4"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_off_is_no_answer() {
+    let home = Home::new("");
+    assert!(Ca::start(&home).stop().success());
+    let (text, status) = home.ask_log(&["verify", "--anchor", &format!("7:{}", "ab".repeat(32))]);
+    assert_eq!(status, 1, "{text}");
+    assert!(
+        text.contains("The issuance log is not whole: entry 7:"),
+        "{text}"
+    );
+    assert!(text.contains("its newest entries were removed"), "{text}");
+    let (text, status) = home.ask_log(&["verify", "--anchor", "latest"]);
+    assert_eq!(status, 2, "{text}");
 }

@@ -95,7 +95,7 @@ impl Attested {
 
 /// All attestors.
 pub(crate) struct Attestors {
-    pub(crate) join_tokens: Arc<JoinTokens>,
+    pub(crate) join_tokens: JoinTokens,
     pub(crate) jwt_issuers: JwtIssuers,
     /// What the CA's server verifies clients by.
     pub(crate) store: Arc<IdentityStore>,
@@ -114,12 +114,8 @@ impl Attestors {
     ) -> Result<Attested, Refusal> {
         match evidence {
             Evidence::JoinToken(token) => {
-                let join_tokens = Arc::clone(&self.join_tokens);
-                // Waits for the disk.
-                tokio::task::spawn_blocking(move || join_tokens.redeem(&token, now))
-                    .await
-                    .map_err(|error| Refusal::Internal(error.to_string()))?
-                    .map_err(Refusal::JoinToken)
+                let attested = self.join_tokens.redeem(&token, now).await;
+                attested.map_err(Refusal::JoinToken)
             }
             Evidence::Jwt(token) => self.jwt_issuers.attest(&token, now).await,
             Evidence::Renewal => renewal::attest(caller, &self.store, now),

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use countersign_identity::{Bundle, SpiffeId, TrustDomain};
-use rcgen::{Issuer, PublicKeyData};
+use rcgen::{Issuer, PublicKeyData, SigningKey as _};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::watch;
@@ -87,6 +87,19 @@ impl Intermediate {
     ) -> Result<Vec<CertificateDer<'static>>, ProfileError> {
         let leaf = profile::leaf(id, not_before, not_after)?.signed_by(public_key, &self.issuer)?;
         Ok(vec![leaf.into(), self.certificate.clone()])
+    }
+
+    /// Signs a checkpoint of the issuance log, whose text is unlike any certificate.
+    ///
+    /// # Errors
+    /// When the key does not sign.
+    pub(crate) fn sign_checkpoint(&self, text: &[u8]) -> Result<Vec<u8>, ProfileError> {
+        Ok(self.issuer.key().sign(text)?)
+    }
+
+    /// Its certificate, DER.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.certificate
     }
 
     /// The end of its validity, which no SVID may outlive.

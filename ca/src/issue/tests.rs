@@ -1,6 +1,8 @@
 use super::*;
 use std::path::Path;
 
+use crate::metrics::LogMetrics;
+use crate::store::Store;
 use countersign_identity::{IdentityStore, SvidKey, TrustDomain};
 use tonic::Code;
 use zeroize::Zeroizing;
@@ -18,7 +20,7 @@ pub(crate) fn orders() -> SpiffeId {
     SpiffeId::parse("spiffe://shop.example/ns/shop/sa/orders").unwrap()
 }
 
-const LIFETIMES: TokenLifetimes = {
+pub(crate) const LIFETIMES: TokenLifetimes = {
     let lifetimes = Lifetimes {
         signing: Duration::from_hours(24),
         longest_token: Duration::from_hours(1),
@@ -29,12 +31,19 @@ const LIFETIMES: TokenLifetimes = {
     }
 };
 
-pub(crate) fn issuance(directory: &Path, now: SystemTime) -> Issuance {
+pub(crate) async fn issuance(directory: &Path, now: SystemTime) -> Issuance {
     let authority = Arc::new(Authority::open(directory, &shop(), LIFETIMES, now).unwrap());
+    let database = Store::open(directory, None, &shop()).await.unwrap();
+    let log = IssuanceLog::open(
+        database.clone(),
+        Arc::clone(&authority),
+        LogMetrics::default(),
+    );
+    let log = log.await.unwrap();
     let store = IdentityStore::new((*authority.bundle()).clone());
     Issuance {
         attestors: Attestors {
-            join_tokens: Arc::new(JoinTokens::open(directory, &shop()).unwrap()),
+            join_tokens: JoinTokens::new(database, shop()),
             jwt_issuers: JwtIssuers::start(Vec::new()).unwrap(),
             store,
         },
@@ -52,7 +61,7 @@ pub(crate) fn issuance(directory: &Path, now: SystemTime) -> Issuance {
             },
             issuer: Some("https://ids.shop.example".to_owned()),
         },
-        log: IssuanceLog::open(directory).unwrap(),
+        log,
     }
 }
 
@@ -68,26 +77,38 @@ fn request(evidence: Evidence, ttl: Duration) -> Request {
     }
 }
 
-fn join(issuance: &Issuance, id: &SpiffeId) -> Evidence {
+async fn join(issuance: &Issuance, id: &SpiffeId) -> Evidence {
     let ttl = Duration::from_mins(10);
     let token = issuance
         .attestors
         .join_tokens
         .mint(id, ttl, SystemTime::now())
+        .await
         .unwrap();
     Evidence::JoinToken(token)
 }
 
-pub(crate) fn log(directory: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(directory.join("issuance.jsonl")).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+pub(crate) async fn log(directory: &Path) -> Vec<serde_json::Value> {
+    let store = Store::open(directory, None, &shop()).await.unwrap();
+    let entries = crate::log::tests::all(&store).await;
+    let record = |text: &str| serde_json::from_str(text).unwrap();
+    entries.iter().map(|entry| record(&entry.record)).collect()
+}
+
+/// From now on no entry can be written, and all else can.
+pub(crate) async fn break_log(directory: &Path) {
+    let store = Store::open(directory, None, &shop()).await.unwrap();
+    let mut tx = store.write().await.unwrap();
+    crate::store::on!(&mut tx, connection => {
+        let rename = sqlx::query("ALTER TABLE issuance_log_checkpoint RENAME TO elsewhere");
+        rename.execute(connection).await.unwrap();
+    });
+    tx.commit().await.unwrap();
 }
 
 /// An SVID of this CA.
 pub(crate) async fn svid_of(issuance: &Issuance, id: &SpiffeId, now: SystemTime) -> X509Svid {
-    let asked = request(join(issuance, id), Duration::ZERO);
+    let asked = request(join(issuance, id).await, Duration::ZERO);
     issuance.issue(asked, now).await.unwrap()
 }
 
@@ -95,8 +116,8 @@ pub(crate) async fn svid_of(issuance: &Issuance, id: &SpiffeId, now: SystemTime)
 async fn what_is_issued_is_logged_first() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
-    let asked = request(join(&issuance, &orders()), Duration::from_mins(10));
+    let issuance = issuance(directory.path(), now).await;
+    let asked = request(join(&issuance, &orders()).await, Duration::from_mins(10));
     let svid = issuance.issue(asked, now).await.unwrap();
     assert_eq!(svid.id(), &orders());
     let seconds = |time: SystemTime| {
@@ -107,7 +128,7 @@ async fn what_is_issued_is_logged_first() {
     assert_eq!(seconds(svid.not_before()), seconds(now) - 60);
     assert_eq!(seconds(svid.not_after()), seconds(now) + 600);
 
-    let [line] = log(directory.path()).try_into().unwrap();
+    let [line] = log(directory.path()).await.try_into().unwrap();
     assert_eq!(line["serial"], svid.serial());
     assert_eq!(line["spiffe_id"], orders().as_str());
     assert_eq!(line["attestation"]["kind"], "join-token");
@@ -122,26 +143,28 @@ async fn what_is_issued_is_logged_first() {
 async fn without_its_log_nothing_is_issued() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let mut issuance = issuance(directory.path(), now);
-    issuance.log = IssuanceLog::to_a_full_disk();
-    let asked = request(join(&issuance, &orders()), Duration::ZERO);
+    let issuance = issuance(directory.path(), now).await;
+    let asked = request(join(&issuance, &orders()).await, Duration::ZERO);
+    break_log(directory.path()).await;
     let refusal = issuance.issue(asked, now).await.unwrap_err();
     assert_eq!(
         (refusal.class(), refusal.code()),
         ("log", Code::Unavailable),
         "{refusal}"
     );
+    assert_eq!(log(directory.path()).await, [] as [serde_json::Value; 0]);
 }
 
 #[tokio::test]
 async fn a_lifetime_out_of_bounds_is_refused_before_the_token_is_used_up() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let token = issuance
         .attestors
         .join_tokens
         .mint(&orders(), Duration::from_mins(1), now)
+        .await
         .unwrap();
     let evidence = || Evidence::JoinToken(Zeroizing::new(token.to_string()));
     for ttl in [Duration::from_secs(299), Duration::from_secs(86_401)] {
@@ -172,7 +195,7 @@ async fn a_lifetime_out_of_bounds_is_refused_before_the_token_is_used_up() {
 async fn no_svid_outlives_the_intermediate() {
     let directory = tempfile::tempdir().unwrap();
     let made = SystemTime::now();
-    let issuance = issuance(directory.path(), made);
+    let issuance = issuance(directory.path(), made).await;
     let end = issuance.authority.intermediate().not_after();
     let not_after = |now: SystemTime| {
         let intermediate = issuance.authority.intermediate();
@@ -187,7 +210,7 @@ async fn no_svid_outlives_the_intermediate() {
 #[tokio::test]
 async fn other_trust_domains_and_the_ca_itself_are_not_issued_for() {
     let directory = tempfile::tempdir().unwrap();
-    let issuance = issuance(directory.path(), SystemTime::now());
+    let issuance = issuance(directory.path(), SystemTime::now()).await;
     let refused = |id: &str| {
         issuance
             .limit_identity(&SpiffeId::parse(id).unwrap())
@@ -210,7 +233,7 @@ async fn other_trust_domains_and_the_ca_itself_are_not_issued_for() {
 async fn an_anonymous_renewal_says_what_is_missing() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let refusal = issuance
         .issue(request(Evidence::Renewal, Duration::ZERO), now)
         .await

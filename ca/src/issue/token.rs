@@ -16,6 +16,7 @@ use crate::authority::Published;
 use crate::authority::profile::BACKDATED;
 use crate::authority::tokens::Use;
 use crate::csr;
+use crate::fault;
 use crate::log::Record;
 use crate::refusal::Refusal;
 
@@ -164,7 +165,9 @@ impl Issuance {
     ) -> Result<Token, Refusal> {
         let token = unlogged.0;
         let record = Record::of_token(&token.facts, attested, caller.remote_addr, now);
-        self.log.append(&record).await?;
+        fault::point("after-sign");
+        self.log.append(record).await?;
+        fault::point("after-log");
         Ok(token)
     }
 }

@@ -71,12 +71,29 @@ impl Home {
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// The lines of the issuance log.
+    /// The records of the issuance log.
     pub(crate) fn log(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.data().join("issuance.jsonl")).unwrap();
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        let (output, _) = self.ask_log(&["export"]);
+        let lines = output.lines().map(serde_json::from_str::<Value>);
+        let records = lines.filter_map(|line| line.unwrap().get_mut("record").map(Value::take));
+        records.collect()
+    }
+
+    /// Runs `log …`: what it prints, and its exit status.
+    pub(crate) fn ask_log(&self, arguments: &[&str]) -> (String, i32) {
+        let (command, rest) = arguments.split_first().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_countersign-ca"))
+            .args(["log", command, "--config"])
+            .arg(self.config())
+            .args(rest)
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            String::from_utf8(text).unwrap(),
+            output.status.code().unwrap(),
+        )
     }
 
     /// A store that believes this CA, and has no identity yet.

@@ -3,8 +3,7 @@ use serde_json::Value;
 use tonic::Code;
 
 use super::*;
-use crate::issue::tests::{issuance, log, orders, svid_of};
-use crate::log::IssuanceLog;
+use crate::issue::tests::{break_log, issuance, log, orders, svid_of};
 
 /// A connection with an SVID of this CA.
 async fn caller(issuance: &Issuance, now: SystemTime) -> Caller {
@@ -39,7 +38,7 @@ fn audience() -> Vec<String> {
 async fn a_jwt_svid_has_its_claims_and_is_logged_first() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let caller = caller(&issuance, now).await;
     let issued = issuance
         .issue_jwt(audience(), Duration::ZERO, &caller, now)
@@ -58,7 +57,7 @@ async fn a_jwt_svid_has_its_claims_and_is_logged_first() {
     assert_eq!(claims["iss"], "https://ids.shop.example");
     assert_eq!(claims["jti"], issued.facts.id);
 
-    let line = log(directory.path()).pop().unwrap();
+    let line = log(directory.path()).await.pop().unwrap();
     assert_eq!(line["kind"], "jwt-svid");
     assert_eq!(line["serial"], claims["jti"]);
     assert_eq!(line["spiffe_id"], claims["sub"]);
@@ -74,7 +73,7 @@ async fn a_jwt_svid_has_its_claims_and_is_logged_first() {
 async fn a_wit_svid_binds_the_key_that_was_proved() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let caller = caller(&issuance, now).await;
     let key = SvidKey::generate().unwrap();
     let issued = issuance
@@ -99,7 +98,7 @@ async fn a_wit_svid_binds_the_key_that_was_proved() {
     assert_eq!(wit, [header["kid"].as_str().unwrap()]);
     assert!(svid::verify(&issued.token, "db", &bundle, now).is_err());
 
-    let line = log(directory.path()).pop().unwrap();
+    let line = log(directory.path()).await.pop().unwrap();
     assert_eq!(line["kind"], "wit-svid");
     assert!(line["key_thumbprint"].is_string());
 }
@@ -108,9 +107,9 @@ async fn a_wit_svid_binds_the_key_that_was_proved() {
 async fn what_is_asked_for_wrongly_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let caller = caller(&issuance, now).await;
-    let logged = log(directory.path()).len();
+    let logged = log(directory.path()).await.len();
     let refused = async |audience: Vec<String>, ttl| {
         let ttl = Duration::from_secs(ttl);
         let refusal = issuance
@@ -146,14 +145,18 @@ async fn what_is_asked_for_wrongly_is_refused() {
         .err()
         .unwrap();
     assert!(refusal.to_string().contains("Ed25519"), "{refusal}");
-    assert_eq!(log(directory.path()).len(), logged, "nothing was issued");
+    assert_eq!(
+        log(directory.path()).await.len(),
+        logged,
+        "nothing was issued"
+    );
 }
 
 #[tokio::test]
 async fn tokens_are_for_those_with_a_good_svid_only() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let refused = async |caller: &Caller, now| {
         let jwt = issuance
             .issue_jwt(audience(), Duration::ZERO, caller, now)
@@ -172,9 +175,9 @@ async fn tokens_are_for_those_with_a_good_svid_only() {
 async fn without_its_log_no_token_is_issued() {
     let directory = tempfile::tempdir().unwrap();
     let now = SystemTime::now();
-    let mut issuance = issuance(directory.path(), now);
+    let issuance = issuance(directory.path(), now).await;
     let caller = caller(&issuance, now).await;
-    issuance.log = IssuanceLog::to_a_full_disk();
+    break_log(directory.path()).await;
     let refusal = issuance
         .issue_jwt(audience(), Duration::ZERO, &caller, now)
         .await

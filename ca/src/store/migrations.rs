@@ -1,0 +1,34 @@
+//! The versions of the schema, in `ca/migrations`: one file each, which is never changed once it is in a release. A file
+//! per database, since types and triggers differ; both make the same tables.
+
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+/// The versions for SQLite.
+pub(super) fn sqlite() -> Migrator {
+    Migrator::with_migrations(vec![migration(
+        1,
+        "log and join tokens",
+        include_str!("../../migrations/sqlite/0001_log_and_join_tokens.sql"),
+    )])
+}
+
+/// The versions for PostgreSQL.
+pub(super) fn postgres() -> Migrator {
+    Migrator::with_migrations(vec![migration(
+        1,
+        "log and join tokens",
+        include_str!("../../migrations/postgres/0001_log_and_join_tokens.sql"),
+    )])
+}
+
+fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {
+    let description = description.into();
+    Migration::new(
+        version,
+        description,
+        MigrationType::Simple,
+        sql.into_sql_str(),
+        false,
+    )
+}

@@ -1,0 +1,113 @@
+//! SQLite: one file in the data directory.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Sqlite, Transaction};
+
+use super::StoreError;
+use crate::authority::files::{PRIVATE, cannot, private_directory, sync_directory};
+
+/// The file. Beside it are `ca.db-wal` and `ca.db-shm` while the CA runs, and after a crash.
+const FILE: &str = "ca.db";
+/// What was in a data directory before there was a database.
+const PREDECESSORS: [&str; 2] = ["issuance.jsonl", "join-tokens"];
+/// How long a process waits for another one's transaction: `join-token` beside the server.
+const BUSY_LIMIT: Duration = Duration::from_secs(10);
+/// Readers see committed data and wait for nobody.
+const READERS: u32 = 4;
+
+/// One connection that writes, since SQLite has one writer at a time anyway and a queue is fairer and quicker than its
+/// retries; and some that read.
+#[derive(Clone)]
+pub(super) struct Pools {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Pools {
+    pub(super) async fn read(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.readers.begin().await
+    }
+
+    /// The lock is taken at once: a transaction that began as a reader could not become a writer after another one wrote.
+    pub(super) async fn write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Opens the database, and makes it if it is not there.
+pub(super) async fn open(data_directory: &Path) -> Result<Pools, StoreError> {
+    private_directory(data_directory)?;
+    for name in PREDECESSORS {
+        let path = data_directory.join(name);
+        if path.exists() {
+            return Err(StoreError::Predecessor { path });
+        }
+    }
+    let path = data_directory.join(FILE);
+    make_private(&path)?;
+    sync_directory(data_directory)?;
+    let options = SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A commit is on the disk when it returns, also after a loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_LIMIT)
+        .thread_name(|id| format!("sqlite-{id}"))
+        .disable_statement_logging();
+    let pool = |size| {
+        SqlitePoolOptions::new()
+            .max_connections(size)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .acquire_timeout(BUSY_LIMIT)
+    };
+    let connect = async {
+        let writer = pool(1).connect_with(options.clone()).await?;
+        let readers = pool(READERS).connect_lazy_with(options);
+        Ok(Pools { writer, readers })
+    };
+    connect.await.map_err(|error| StoreError::Connect {
+        place: path.display().to_string(),
+        error,
+    })
+}
+
+/// SQLite makes its files as the process's umask says; the files beside the first one are made like that.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(PRIVATE)
+        .open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let metadata = path.metadata().map_err(cannot("look at", path))?;
+            let mode = metadata.mode() & 0o7777;
+            if mode & 0o077 == 0 {
+                return Ok(());
+            }
+            Err(StoreError::NotPrivate {
+                path: path.to_owned(),
+                mode,
+            })
+        }
+        Err(error) => Err(cannot("make", path)(error).into()),
+    }
+}
