@@ -10,12 +10,34 @@ use super::dot::rules;
 const MOST_NODES: usize = 400;
 const MOST_EDGES: usize = 4_000;
 
+/// A viewer in the dark gets light lines on dark ground.
+/// Without variables, which not every program that draws knows.
+const STYLE: &str = "<style>\
+    .ground{fill:#fff}text{fill:#1b1f24}.title{font-size:16px;font-weight:600}\
+    .edge{fill:none;stroke:#57606a}.end{fill:#57606a}.node{stroke:#57606a}\
+    .workload{fill:#e8f0fe}.group{fill:#f3f4f6}.foreign{fill:#fff1d6}.anonymous{fill:#fde3e3}\
+    @media (prefers-color-scheme:dark){\
+    .ground{fill:#0d1117}text{fill:#e6edf3}.edge,.node{stroke:#9aa4af}.end{fill:#9aa4af}\
+    .workload{fill:#17315c}.group{fill:#21262d}.foreign{fill:#4a3410}.anonymous{fill:#5a1e22}}</style>";
+
+const TITLE: &str = "Who may call whom";
+/// What the lines and boxes mean, one text a line.
+const LEGEND: [&str; 2] = [
+    "Dashed lines: needs more than an identity, such as a token or a condition.",
+    "Dashed boxes: several workloads, or callers without an identity.",
+];
+
 /// Pixels.
 const CHARACTER: usize = 8;
 const HEIGHT: usize = 28;
 const ROW: usize = 44;
 const GAP: usize = 120;
 const MARGIN: usize = 20;
+/// The title, and a line of the legend.
+const HEAD: usize = 36;
+const LINE: usize = 18;
+/// From the middle of a line of text to where it stands.
+const BASE: usize = 5;
 
 /// Where a node is drawn.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +49,7 @@ struct Place {
 
 impl Place {
     fn y(self) -> usize {
-        MARGIN + self.row * ROW
+        MARGIN + HEAD + self.row * ROW
     }
 
     fn middle(self) -> usize {
@@ -43,15 +65,29 @@ pub(super) fn draw(graph: &Graph) -> Option<String> {
     let places = places(graph);
     let right = places.iter().map(|place| place.x + place.width).max();
     let bottom = places.iter().map(|place| place.y() + HEIGHT).max();
-    let (width, height) = (
-        right.unwrap_or_default() + MARGIN,
-        bottom.unwrap_or_default() + MARGIN,
-    );
+    // Nobody wants to guess at the end of a text.
+    let longest = LEGEND.into_iter().map(|text| text.len() * CHARACTER).max();
+    let right = right
+        .unwrap_or_default()
+        .max(MARGIN + longest.unwrap_or_default());
+    let below = bottom.unwrap_or(MARGIN + HEAD) + MARGIN;
+    let (width, height) = (right + MARGIN, below + LEGEND.len() * LINE + MARGIN);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <defs><marker id=\"end\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto-start-reverse\"><path d=\"M0 0 8 4 0 8z\" fill=\"#555\"/></marker></defs>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\" role=\"img\">\n\
+         <title>{TITLE}</title>\n{STYLE}\n\
+         <defs><marker id=\"end\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" orient=\"auto-start-reverse\"><path class=\"end\" d=\"M0 0 8 4 0 8z\"/></marker></defs>\n\
+         <rect class=\"ground\" width=\"100%\" height=\"100%\"/>\n\
+         <text class=\"title\" x=\"{MARGIN}\" y=\"{}\">{TITLE}</text>\n",
+        MARGIN + HEAD / 2
     );
+    for (text, number) in LEGEND.into_iter().zip(0..) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            svg,
+            "<text x=\"{MARGIN}\" y=\"{}\" font-size=\"12\">{text}</text>",
+            below + number * LINE + LINE / 2
+        );
+    }
     for edge in &graph.edges {
         let (Some(from), Some(to)) = (places.get(edge.from), places.get(edge.to)) else {
             continue;
@@ -67,7 +103,7 @@ pub(super) fn draw(graph: &Graph) -> Option<String> {
         // Writing to a String cannot fail.
         let _ = writeln!(
             svg,
-            "<path d=\"M{x1} {y1}C{} {y1} {back} {y2} {x2} {y2}\" fill=\"none\" stroke=\"#555\"{dashed} marker-end=\"url(#end)\"><title>{}</title></path>",
+            "<path d=\"M{x1} {y1}C{} {y1} {back} {y2} {x2} {y2}\" class=\"edge\"{dashed} marker-end=\"url(#end)\"><title>{}</title></path>",
             x1 + bend,
             escaped(&rules(edge))
         );
@@ -80,19 +116,19 @@ pub(super) fn draw(graph: &Graph) -> Option<String> {
 }
 
 fn draw_node(svg: &mut String, node: &Node, place: Place) {
-    let (fill, dashed) = match node.kind {
-        Kind::Workload => ("#e8f0fe", ""),
-        Kind::Group => ("#f4f4f4", " stroke-dasharray=\"5 3\""),
-        Kind::Foreign => ("#fff4e0", ""),
-        Kind::Anonymous => ("#fde8e8", " stroke-dasharray=\"5 3\""),
+    let (class, dashed) = match node.kind {
+        Kind::Workload => ("workload", ""),
+        Kind::Group => ("group", " stroke-dasharray=\"5 3\""),
+        Kind::Foreign => ("foreign", ""),
+        Kind::Anonymous => ("anonymous", " stroke-dasharray=\"5 3\""),
     };
     let (x, y, width) = (place.x, place.y(), place.width);
     let _ = writeln!(
         svg,
-        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"4\" fill=\"{fill}\" stroke=\"#555\"{dashed}/>\
-         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" dominant-baseline=\"central\">{}</text>",
+        "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{HEIGHT}\" rx=\"4\" class=\"node {class}\"{dashed}/>\
+         <text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
         x + width / 2,
-        place.middle(),
+        place.middle() + BASE,
         escaped(&node.name)
     );
 }
@@ -129,6 +165,8 @@ fn places(graph: &Graph) -> Vec<Place> {
                     .collect();
                 let own = places.get(node).map_or(0, |place| place.row);
                 match rows.len() {
+                    // Who neither calls nor is called stands below.
+                    0 if is_idle(graph, node) => f64::MAX,
                     0 => own as f64,
                     count => rows.iter().sum::<usize>() as f64 / count as f64,
                 }
@@ -156,6 +194,13 @@ fn places(graph: &Graph) -> Vec<Place> {
         x += widest + GAP;
     }
     places
+}
+
+fn is_idle(graph: &Graph, node: usize) -> bool {
+    !graph
+        .edges
+        .iter()
+        .any(|edge| edge.from == node || edge.to == node)
 }
 
 /// Columns are centred beside each other.
