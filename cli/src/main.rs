@@ -21,6 +21,7 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command, TokenCommand};
 use crate::output::{Answer, Output};
+use crate::policy::PolicyCommand;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -41,6 +42,10 @@ fn run(arguments: &Arguments) -> Result<Answer, Box<dyn Error>> {
     // Certificates can also be had as YAML and PEM.
     if let Command::Cert(command) = &arguments.command {
         return cert::run(command, arguments.output);
+    }
+    // Findings can also be had as SARIF.
+    if let Command::Policy(PolicyCommand::Check(check)) = &arguments.command {
+        return policy::check(check, arguments.output);
     }
     let output = Output::to_stdout(arguments.output.plain()?);
     match &arguments.command {

@@ -18,11 +18,15 @@ pub(crate) enum FormatChoice {
     Yaml,
     /// The certificates themselves; of `cert inspect` alone
     Pem,
+    /// SARIF 2.1.0, which code hosts read; of `policy check` alone
+    Sarif,
 }
 
 /// Why `-o` cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("-o yaml and -o pem are for `cert inspect` alone; expected text or json")]
+#[error(
+    "-o yaml and -o pem are for `cert inspect` alone, -o sarif for `policy check`; expected text or json"
+)]
 pub(crate) struct UnsupportedFormat;
 
 impl FormatChoice {
@@ -31,7 +35,7 @@ impl FormatChoice {
         match self {
             Self::Text => Ok(Format::Text),
             Self::Json => Ok(Format::Json),
-            Self::Yaml | Self::Pem => Err(UnsupportedFormat),
+            Self::Yaml | Self::Pem | Self::Sarif => Err(UnsupportedFormat),
         }
     }
 

@@ -123,6 +123,23 @@ fn findings_are_written_as_sarif() {
         .run(&["check", "policy", "--sarif", "out.sarif"])
         .with_status(0);
     let sarif: serde_json::Value = serde_json::from_str(&place.read("out.sarif")).unwrap();
+    let printed = place.run(&["check", "policy", "-o", "sarif"]);
+    assert_eq!(printed.json(0), sarif);
+    // No other command has it.
+    let refused = place.run(&["reach", "policy", "-o", "sarif"]);
+    refused.with_status(2);
+    assert!(
+        refused.stderr.contains("-o sarif for `policy check`"),
+        "{}",
+        refused.stderr
+    );
+    // What SARIF 2.1.0 requires (§3.13.2, §3.14.6, §3.18.7, §3.19.2, §3.27.11).
+    assert!(sarif["$schema"].is_string());
+    let run = &sarif["runs"][0];
+    assert!(run["tool"]["driver"]["name"].is_string());
+    for result in run["results"].as_array().unwrap() {
+        assert!(result["message"]["text"].is_string(), "{result}");
+    }
     assert_eq!(sarif["version"], "2.1.0");
     assert_eq!(
         sarif["runs"][0]["results"][0]["locations"][0]["physicalLocation"],

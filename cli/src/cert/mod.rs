@@ -33,7 +33,7 @@ pub(crate) use self::args::CertCommand;
 use self::access::AccessError;
 use self::source::ReadError;
 use crate::mesh_state::MeshStateError;
-use crate::output::{Answer, FormatChoice, Output};
+use crate::output::{Answer, FormatChoice, Output, UnsupportedFormat};
 
 /// Why a command on certificates could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,9 @@ pub(crate) enum CertError {
 pub(crate) fn run(command: &CertCommand, format: FormatChoice) -> Result<Answer, Box<dyn Error>> {
     match command {
         CertCommand::Inspect(arguments) => {
+            if format == FormatChoice::Sarif {
+                return Err(UnsupportedFormat.into());
+            }
             let output = Output::to_stdout(format.text_or_json());
             Ok(inspect::inspect(arguments, format, &output)?)
         }

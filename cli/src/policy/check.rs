@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use super::args::TrustDomainArgument;
 use super::sources::{self, SourceError};
-use crate::output::{Answer, Format, Output, Palette, Tone, printable};
+use crate::output::{
+    Answer, Format, FormatChoice, Output, Palette, Tone, UnsupportedFormat, printable,
+};
 
 /// `countersign policy check`
 #[derive(Debug, Args)]
@@ -50,12 +52,18 @@ pub(crate) enum CheckError {
     Directory(Diagnostics),
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Format(#[from] UnsupportedFormat),
     #[error("cannot print the answer")]
     Print(#[from] io::Error),
 }
 
 /// Prints what is found; the answer is no if there is a mistake.
-pub(crate) fn run(arguments: &CheckArguments, output: &Output) -> Result<Answer, CheckError> {
+pub(crate) fn run(arguments: &CheckArguments, format: FormatChoice) -> Result<Answer, CheckError> {
+    let output = match format {
+        FormatChoice::Sarif => Output::to_stdout(Format::Json),
+        other => Output::to_stdout(other.plain()?),
+    };
     let files = sources::read(&arguments.paths)?;
     if files.files.is_empty() && files.mistakes.is_empty() {
         return Err(CheckError::Empty {
@@ -78,6 +86,7 @@ pub(crate) fn run(arguments: &CheckArguments, output: &Output) -> Result<Answer,
         })?;
     }
     match output.format {
+        _ if format == FormatChoice::Sarif => output.write_json(&sarif::log(&report))?,
         Format::Text => output.write(&text(&report, output.palette))?,
         Format::Json => output.write_json(&Json::of(&report))?,
     }
