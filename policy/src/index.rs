@@ -19,6 +19,7 @@ mod tree;
 use std::ops::ControlFlow;
 
 use countersign_identity::TrustDomain;
+use smallvec::SmallVec;
 
 use crate::document::Action;
 use crate::rule::{CompiledRule, Judged};
@@ -83,6 +84,33 @@ pub(crate) struct Sought<'a> {
     path: Option<Segments>,
     /// Whether a fact of HTTP is unknown.
     unknown: bool,
+}
+
+/// How candidates were found: what is near to a call is found from there.
+#[derive(Default)]
+pub(crate) struct Way {
+    /// Where rules of the caller and port start.
+    starts: States,
+    /// Where rules of the host and of the path's segments are.
+    passed: States,
+}
+
+/// The first states of a way, as many as fit: what is near is a bounded number of rules.
+#[derive(Default)]
+struct States(SmallVec<[State; MOST_STATES]>);
+
+const MOST_STATES: usize = 32;
+
+impl States {
+    fn add(&mut self, state: State) {
+        if self.0.len() < MOST_STATES {
+            self.0.push(state);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &State> {
+        self.0.iter()
+    }
 }
 
 impl Indexes {
@@ -156,43 +184,38 @@ impl Index {
     }
 
     /// Shows every rule that may match, some perhaps twice. They are shown in several lists, each in ascending order;
-    /// `visit` breaks to see no more of a list.
+    /// `visit` breaks to see no more of a list. The way is for [`near`](Self::near).
     pub(crate) fn candidates(
         &self,
         sought: &Sought<'_>,
         of: Use,
         visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
-    ) {
+    ) -> Way {
         let all = of == Use::Other && sought.is_unknown();
+        let mut way = Way::default();
         for state in self.callers_and_ports(&sought.facts) {
+            way.starts.add(state);
             if all {
                 self.show(self.tree.step(state, special::ALL), visit);
             } else {
                 self.each_host(state, sought, &mut |state| {
-                    self.walk(state, sought, 0, visit);
+                    self.walk(state, sought, 0, &mut way.passed, visit);
                 });
             }
         }
+        way
     }
 
     /// Some rules that might have been meant: for the path and other methods, then for the caller and port, then for
-    /// the caller. `visit` breaks to see no more.
+    /// the caller. `way` is how the candidates were found; `visit` breaks to see no more.
     pub(crate) fn near(
         &self,
         sought: &Sought<'_>,
+        way: &Way,
         visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        for state in self.callers_and_ports(&sought.facts) {
-            let mut shown = ControlFlow::Continue(());
-            self.each_host(state, sought, &mut |state| {
-                if shown.is_continue() {
-                    shown = self.walk_to_sample(state, sought, 0, visit);
-                }
-            });
-            shown?;
-        }
-        for state in self.callers_and_ports(&sought.facts) {
-            self.show_some(self.tree.step(state, special::SAMPLE), visit)?;
+        for state in way.passed.iter().chain(way.starts.iter()) {
+            self.show_some(self.tree.step(*state, special::SAMPLE), visit)?;
         }
         for caller in &sought.facts.callers {
             let state = self.tree.step(ROOT, at_port(*caller, special::SOME_PORT));
@@ -238,8 +261,10 @@ impl Index {
         state: State,
         sought: &Sought<'_>,
         at: usize,
+        passed: &mut States,
         visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
     ) {
+        passed.add(state);
         self.show(Some(state), visit);
         let method = sought.facts.method;
         if sought.symbols.methods_on_the_way
@@ -253,7 +278,7 @@ impl Index {
         if let Some(segment) = path.symbols.get(at) {
             for symbol in [*segment, special::ONE] {
                 if let Some(next) = self.tree.step(state, symbol) {
-                    self.walk(next, sought, at.saturating_add(1), visit);
+                    self.walk(next, sought, at.saturating_add(1), passed, visit);
                 }
             }
         } else if path.all {
@@ -263,27 +288,7 @@ impl Index {
             }
         }
     }
-
-    fn walk_to_sample(
-        &self,
-        state: State,
-        sought: &Sought<'_>,
-        at: usize,
-        visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        self.show_some(self.tree.step(state, special::SAMPLE), visit)?;
-        let segments = sought.path.as_ref().map(|path| path.symbols.as_slice());
-        let Some(segment) = segments.and_then(|segments| segments.get(at)) else {
-            return ControlFlow::Continue(());
-        };
-        for symbol in [*segment, special::ONE] {
-            if let Some(next) = self.tree.step(state, symbol) {
-                self.walk_to_sample(next, sought, at.saturating_add(1), visit)?;
-            }
-        }
-        ControlFlow::Continue(())
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

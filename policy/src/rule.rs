@@ -10,7 +10,7 @@ mod answers;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use countersign_identity::{TrustDomain, WorkloadName};
+use countersign_identity::{SpiffeId, TrustDomain, WorkloadName};
 
 pub(crate) use self::answers::{
     Field, IntentField, SourceField, SubjectField, intent_answers, operation_answers,
@@ -42,6 +42,8 @@ pub(crate) struct Judged<'a> {
     pub(crate) destination: &'a Workload,
     /// `None` is unknown.
     pub(crate) host: Option<&'a str>,
+    /// What the peer's ID names, if it is a workload's.
+    name: Option<WorkloadName<'a>>,
 }
 
 impl<'a> Judged<'a> {
@@ -53,6 +55,7 @@ impl<'a> Judged<'a> {
             call,
             destination,
             host,
+            name: call.peer.and_then(SpiffeId::workload),
         }
     }
 
@@ -182,7 +185,7 @@ impl CompiledRule {
             Some(domain) => domain.matches(peer.trust_domain()),
             None => self.local == *peer.trust_domain(),
         };
-        if is_read_here { peer.workload() } else { None }
+        if is_read_here { judged.name } else { None }
     }
 
     pub(crate) fn operations_match(&self, judged: &Judged<'_>, path: Option<&str>) -> bool {

@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use countersign_identity::TrustDomain;
+use smallvec::SmallVec;
 
 use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
 use crate::decision::{Decision, DocumentOrigin, FailedCondition, Observed, Reason, Verdict};
 use crate::document::{AccessPolicy, Action, DefaultAction, Mode, PeerMode, TokenIssuer};
 use crate::index::{Index, Indexes, RuleNumber, Sought, Use};
-use crate::near_miss::{COMPARED_RULES, NearMiss, near_miss};
+use crate::near_miss::{COMPARED_RULES, Candidates, near_miss};
 use crate::normal_path::{AmbiguousPath, normal_path};
 use crate::readings::Readings;
 use crate::rule::{CompiledRule, Judged, Match};
@@ -198,7 +199,7 @@ impl WorkloadPolicy {
                 revision: Arc::clone(&self.revision),
             };
         }
-        let (allowing, failed) = self.allowing(&judged, &readings, &mut sought);
+        let (allowing, failed, candidates) = self.allowing(&judged, &readings, &mut sought);
         if let Some(rule) = allowing {
             let origin = Arc::clone(&rule.origin);
             return Decision {
@@ -214,10 +215,20 @@ impl WorkloadPolicy {
             Otherwise::Allow(policy) => {
                 (Verdict::Allow, Reason::AllowedByDefault(Arc::clone(policy)))
             }
-            Otherwise::Deny | Otherwise::OnlyObserved => (
-                Verdict::Deny,
-                Reason::NoRuleMatched(Box::new(self.near_miss(&judged, &readings, &mut sought))),
-            ),
+            Otherwise::Deny | Otherwise::OnlyObserved => {
+                let reading = readings.iter().next().flatten();
+                let (allow, first) = (&self.indexes.allow, &self.first_allow);
+                let miss = near_miss(
+                    &judged,
+                    reading,
+                    allow,
+                    &sought,
+                    candidates,
+                    first,
+                    |number| self.rule(number),
+                );
+                (Verdict::Deny, Reason::NoRuleMatched(Box::new(miss)))
+            }
             Otherwise::NoPolicy => (
                 Verdict::Deny,
                 Reason::NoPolicy {
@@ -327,19 +338,21 @@ impl WorkloadPolicy {
         found.map(|(_, rule, failure)| (rule, failure))
     }
 
-    /// The first allow rule that matches every reading, and those before it whose conditions could not be evaluated.
+    /// The first allow rule that matches every reading, those before it whose conditions could not be evaluated, and
+    /// those that were looked at in vain. The call is sought by its first reading.
     fn allowing(
         &self,
         judged: &Judged<'_>,
         readings: &Readings<'_>,
         sought: &mut Sought<'_>,
-    ) -> (Option<&CompiledRule>, Vec<FailedCondition>) {
+    ) -> (Option<&CompiledRule>, Vec<FailedCondition>, Candidates) {
         let mut found: Option<(RuleNumber, &CompiledRule)> = None;
         let mut failed: Vec<FailedCondition> = Vec::new();
         // What matches every reading is a candidate of the first.
         sought.read(readings.iter().next().flatten());
         let index = &self.indexes.allow;
-        index.candidates(sought, Use::Allow, &mut |number| {
+        let mut seen = SmallVec::new();
+        let way = index.candidates(sought, Use::Allow, &mut |number| {
             if found.is_some_and(|(first, _)| first <= number) {
                 return ControlFlow::Break(());
             }
@@ -360,9 +373,16 @@ impl WorkloadPolicy {
                 }
                 Match::No => {}
             }
+            if seen.len() < COMPARED_RULES && !seen.contains(&number) {
+                seen.push(number);
+            }
             ControlFlow::Continue(())
         });
-        (found.map(|(_, rule)| rule), failed)
+        (
+            found.map(|(_, rule)| rule),
+            failed,
+            Candidates { seen, way },
+        )
     }
 
     fn observed(
@@ -395,20 +415,6 @@ impl WorkloadPolicy {
             action: rule.rule.action,
         };
         found.into_iter().map(observed).collect()
-    }
-
-    fn near_miss(
-        &self,
-        judged: &Judged<'_>,
-        readings: &Readings<'_>,
-        sought: &mut Sought<'_>,
-    ) -> NearMiss {
-        let reading = readings.iter().next().flatten();
-        sought.read(reading);
-        let (allow, first) = (&self.indexes.allow, &self.first_allow);
-        near_miss(judged, reading, allow, sought, first, |number| {
-            self.rule(number)
-        })
     }
 }
 

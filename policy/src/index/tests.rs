@@ -92,7 +92,7 @@ const CALLED: [&str; 12] = [
     "*",
 ];
 
-fn rule() -> impl Strategy<Value = String> {
+pub(crate) fn rule() -> impl Strategy<Value = String> {
     let action = select(vec!["allow", "allow", "allow", "deny", "audit"]);
     let to = (
         select(&PORTS[..]),
@@ -122,7 +122,7 @@ fn rule() -> impl Strategy<Value = String> {
     )
 }
 
-fn workload() -> Workload {
+pub(crate) fn workload() -> Workload {
     Workload {
         namespace: "shop".to_owned(),
         service_account: "orders".to_owned(),
@@ -131,7 +131,7 @@ fn workload() -> Workload {
 }
 
 /// The rules in one document, one in ten of them in another that only observes; all callers are judged.
-fn compile(rules: &[String]) -> WorkloadPolicy {
+pub(crate) fn compile(rules: &[String]) -> WorkloadPolicy {
     let mut text = String::from(
         "apiVersion: countersign.dev/v1\nkind: MeshMode\nmetadata: {name: m, namespace: shop}\nspec: {mode: permissive}\n",
     );
@@ -153,13 +153,34 @@ fn compile(rules: &[String]) -> WorkloadPolicy {
 }
 
 #[derive(Clone, Debug)]
-struct Called {
+pub(crate) struct Called {
     peer: Option<SpiffeId>,
     port: u16,
     request: Option<(&'static str, &'static str, &'static str)>,
 }
 
-fn called() -> impl Strategy<Value = Called> {
+impl Called {
+    pub(crate) fn as_call(&self) -> Call<'_> {
+        Call {
+            peer: self.peer.as_ref(),
+            source_ip: Some([10, 0, 0, 7].into()),
+            destination_ip: None,
+            port: self.port,
+            sni: None,
+            request: self.request.map(|(method, host, path)| Request {
+                method,
+                host,
+                path,
+                headers: &(),
+            }),
+            subjects: &[],
+            intent: None,
+            time: UNIX_EPOCH + Duration::from_secs(1_795_428_000),
+        }
+    }
+}
+
+pub(crate) fn called() -> impl Strategy<Value = Called> {
     let peer = prop::option::weighted(0.9, select(&PEERS[..]));
     let request = (
         select(vec!["GET", "POST", "PUT", "HEAD"]),
@@ -224,22 +245,7 @@ proptest! {
     ) {
         let policy = compile(&rules);
         for called in calls {
-            let call = Call {
-                peer: called.peer.as_ref(),
-                source_ip: Some([10, 0, 0, 7].into()),
-                destination_ip: None,
-                port: called.port,
-                sni: None,
-                request: called.request.map(|(method, host, path)| Request {
-                    method,
-                    host,
-                    path,
-                    headers: &(),
-                }),
-                subjects: &[],
-                intent: None,
-                time: UNIX_EPOCH + Duration::from_secs(1_795_428_000),
-            };
+            let call = called.as_call();
             let [denying, allowing, observed] = by_every_rule(&policy, &call);
             let decision = policy.decide(&call);
             let decided = decision.rule.as_ref().map(ToString::to_string);

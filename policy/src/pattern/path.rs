@@ -69,7 +69,17 @@ impl PathPattern {
     /// Whether a path is accepted: normal, decoded, without a query (see
     /// `crate::readings`).
     pub(crate) fn matches(&self, path: &str) -> bool {
-        self.walk(path, &mut |_, _| ())
+        !self.begins_unlike(path) && self.walk(path, &mut |_, _| ())
+    }
+
+    /// Whether a path differs from what is literal at the start of this: most do that are compared in vain.
+    fn begins_unlike(&self, path: &str) -> bool {
+        let wanted = self.text.bytes();
+        self.decoded.is_none()
+            && wanted
+                .take_while(|byte| !matches!(byte, b'*' | b'{'))
+                .zip(path.bytes())
+                .any(|(wanted, given)| wanted != given)
     }
 
     /// [`matches`](Self::matches); tells the segments that have a name.

@@ -106,6 +106,17 @@ pub(crate) enum Field {
 }
 
 impl Field {
+    /// Every field, in the order in which people look at them.
+    const ALL: [Self; 7] = [
+        Self::Port,
+        Self::Host,
+        Self::Path,
+        Self::Grpc,
+        Self::Method,
+        Self::Headers,
+        Self::Sni,
+    ];
+
     /// The field as it is written in a policy.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -137,45 +148,46 @@ pub(crate) fn operation_answers<'a>(
         sni,
     } = fields;
     let request = judged.call.request;
-    let given = |field: Field, is_given: bool| is_given.then_some(field).into_iter();
-    given(Field::Port, !ports.is_empty())
-        .chain(given(Field::Host, !hosts.is_empty()))
-        .chain(given(Field::Path, !paths.is_empty()))
-        .chain(given(Field::Grpc, !grpc.is_empty()))
-        .chain(given(Field::Method, !methods.is_empty()))
-        .chain(given(Field::Headers, !headers.is_empty()))
-        .chain(given(Field::Sni, !sni.is_empty()))
-        .map(move |field| {
-            let answer = match (field, request) {
-                (Field::Port, _) => ports.contains(&judged.call.port),
-                // An HTTP request that the sidecar can read asks for no server name.
-                (Field::Sni, Some(_)) => false,
-                (Field::Sni, None) => judged
-                    .call
-                    .sni
-                    .map_or(unknown, |name| sni.iter().any(|s| s.matches(name))),
-                (_, None) => unknown,
-                (Field::Host, _) => judged
-                    .host
-                    .map_or(unknown, |host| hosts.iter().any(|h| h.matches(host))),
-                (Field::Path, _) => path.map_or(unknown, |path| {
-                    paths.iter().any(|p: &PathPattern| p.matches(path))
-                }),
-                (Field::Grpc, _) => path.map_or(unknown, |path| {
-                    grpc.iter().any(|method| {
-                        let method_name = method.method.as_ref().map(pattern::Name::as_str);
-                        is_grpc_path(path, method.service.as_str(), method_name)
-                    })
-                }),
-                (Field::Method, Some(request)) => methods
-                    .iter()
-                    .any(|method| method.as_str() == request.method),
-                (Field::Headers, Some(request)) => headers
-                    .iter()
-                    .all(|(name, accepted)| has_header(request, name.as_str(), accepted, unknown)),
-            };
-            (field, answer)
-        })
+    let is_given = move |field: &Field| match field {
+        Field::Port => !ports.is_empty(),
+        Field::Host => !hosts.is_empty(),
+        Field::Path => !paths.is_empty(),
+        Field::Grpc => !grpc.is_empty(),
+        Field::Method => !methods.is_empty(),
+        Field::Headers => !headers.is_empty(),
+        Field::Sni => !sni.is_empty(),
+    };
+    Field::ALL.into_iter().filter(is_given).map(move |field| {
+        let answer = match (field, request) {
+            (Field::Port, _) => ports.contains(&judged.call.port),
+            // An HTTP request that the sidecar can read asks for no server name.
+            (Field::Sni, Some(_)) => false,
+            (Field::Sni, None) => judged
+                .call
+                .sni
+                .map_or(unknown, |name| sni.iter().any(|s| s.matches(name))),
+            (_, None) => unknown,
+            (Field::Host, _) => judged
+                .host
+                .map_or(unknown, |host| hosts.iter().any(|h| h.matches(host))),
+            (Field::Path, _) => path.map_or(unknown, |path| {
+                paths.iter().any(|p: &PathPattern| p.matches(path))
+            }),
+            (Field::Grpc, _) => path.map_or(unknown, |path| {
+                grpc.iter().any(|method| {
+                    let method_name = method.method.as_ref().map(pattern::Name::as_str);
+                    is_grpc_path(path, method.service.as_str(), method_name)
+                })
+            }),
+            (Field::Method, Some(request)) => methods
+                .iter()
+                .any(|method| method.as_str() == request.method),
+            (Field::Headers, Some(request)) => headers
+                .iter()
+                .all(|(name, accepted)| has_header(request, name.as_str(), accepted, unknown)),
+        };
+        (field, answer)
+    })
 }
 
 /// gRPC over HTTP/2, "Requests": the path is `/service/method`.
