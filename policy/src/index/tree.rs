@@ -2,10 +2,11 @@
 //!
 //! Symbols are hashes, and so are the keys of the table. Two that collide lead to one state, where the rules of
 //! both are found: that is harmless, because what is found is asked in full afterwards. So no text is kept here, and a
-//! rule costs a few dozen bytes.
+//! rule costs a few dozen bytes. The table is in parts that grow one after the other: a table that grows needs its old and
+//! its new space at once.
 
 use std::collections::{HashMap, hash_map};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use foldhash::fast::RandomState;
 
@@ -31,14 +32,62 @@ pub(super) struct Tree {
     rules: Box<[RuleNumber]>,
 }
 
-type Edges = HashMap<u64, State, BuildHasherDefault<AsItIs>>;
+/// Hash → state.
+#[derive(Debug, Default)]
+struct Edges([Part; PARTS]);
+
+const PARTS: usize = 16;
+
+type Part = HashMap<Key, State, BuildHasherDefault<AsItIs>>;
+
+/// A hash in two halves: aligned as a state is, there is no gap beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key([u32; 2]);
+
+impl Key {
+    fn new(hash: u64) -> Self {
+        let [low, high] = [hash, hash >> 32].map(|half| half & u64::from(u32::MAX));
+        Self([low, high].map(|half| u32::try_from(half).unwrap_or_default()))
+    }
+
+    fn hash(self) -> u64 {
+        let Self([low, high]) = self;
+        u64::from(high) << 32 | u64::from(low)
+    }
+
+    /// By bits of which a part makes no use: it takes the lowest and the highest ones.
+    fn part(self) -> usize {
+        let Self([_, high]) = self;
+        usize::try_from(high >> 8).unwrap_or_default() % PARTS
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(Key::hash(*self));
+    }
+}
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a key's part is below PARTS, and there are PARTS of them"
+)]
+impl Edges {
+    fn get(&self, hash: u64) -> Option<State> {
+        let key = Key::new(hash);
+        self.0[key.part()].get(&key).copied()
+    }
+
+    fn entry(&mut self, hash: u64) -> hash_map::Entry<'_, Key, State> {
+        let key = Key::new(hash);
+        self.0[key.part()].entry(key)
+    }
+}
 
 impl Tree {
     /// Where a symbol leads.
     pub(super) fn step(&self, from: State, symbol: Symbol) -> Option<State> {
-        self.edges
-            .get(&self.hashes.hash_one((from, symbol)))
-            .copied()
+        self.edges.get(self.hashes.hash_one((from, symbol)))
     }
 
     /// The rules of a state, in ascending order.
@@ -119,7 +168,7 @@ impl Builder {
             let all = u32::try_from(self.found.len()).unwrap_or(u32::MAX);
             starts.push(found.peek().map_or(all, |(_, place)| *place));
         }
-        self.edges.shrink_to_fit();
+        self.edges.0.iter_mut().for_each(Part::shrink_to_fit);
         Tree {
             edges: self.edges,
             hashes: self.hashes,

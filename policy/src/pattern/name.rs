@@ -1,6 +1,6 @@
 //! Names: of namespaces, service accounts and documents; of methods; of header fields and cookies.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,7 +12,12 @@ pub struct Name(Box<str>);
 
 /// An HTTP method, in upper case (RFC 9110 §9.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Method(Box<str>);
+pub struct Method(Cow<'static, str>);
+
+/// The methods that nearly every rule is about (RFC 9110 §9.3, RFC 5789): they take no memory of their own.
+const KNOWN_METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
 
 /// The name of a header field, in lower case (RFC 9110 §5.1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +81,11 @@ impl FromStr for Method {
         if text.chars().any(|c| c.is_ascii_lowercase()) {
             return Err(NameError::MethodCase(text.to_ascii_uppercase()));
         }
-        Ok(Self(text.into()))
+        let known = KNOWN_METHODS.into_iter().find(|known| *known == text);
+        Ok(Self(match known {
+            Some(known) => Cow::Borrowed(known),
+            None => Cow::Owned(text.to_owned()),
+        }))
     }
 }
 
@@ -175,7 +184,9 @@ mod tests {
 
     #[test]
     fn methods_are_upper_case() {
-        assert!("M-SEARCH".parse::<Method>().is_ok());
+        for method in KNOWN_METHODS.into_iter().chain(["M-SEARCH"]) {
+            assert_eq!(method.parse::<Method>().unwrap().as_str(), method);
+        }
         assert_eq!(
             "Post".parse::<Method>(),
             Err(NameError::MethodCase("POST".to_owned()))
