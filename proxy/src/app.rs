@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_api::ops::{self, OpsEndpoint, Readiness};
+use countersign_api::tokens::TokenClient;
 use countersign_identity::tls::TlsError;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -25,6 +26,7 @@ use crate::parts::Parts;
 use crate::state::State;
 use crate::telemetry::{DecisionLog, DecisionLogError, Ids, Metrics};
 use crate::wire;
+use crate::workload_api::{self, Socket, SocketError, WorkloadApiConfig};
 
 /// How long the decision log may take to write its last lines.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -54,6 +56,9 @@ pub enum AppError {
     /// No way to get an identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// No socket for the workload to get it from.
+    #[error(transparent)]
+    WorkloadApi(#[from] SocketError),
     /// No mutual TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -112,6 +117,15 @@ async fn serve(config: Config, started: Instant) -> Result<Ended, AppError> {
         ids: Arc::new(Ids::new()),
         drain: Drain::new(),
     };
+    // Answers that there is no identity until there is one.
+    let workload_api = match &config.workload_api {
+        Some(WorkloadApiConfig { socket, mode }) => {
+            let client = TokenClient::new(Arc::clone(&store), config.identity.ca.clone());
+            let socket = Socket::bind(socket, *mode)?;
+            Some(workload_api::serve(socket, Arc::clone(&store), client))
+        }
+        None => None,
+    };
     let control = ControlStream::new(
         subscription(&config),
         store,
@@ -124,6 +138,13 @@ async fn serve(config: Config, started: Instant) -> Result<Ended, AppError> {
     let mut tasks = JoinSet::new();
     let endpoint = OpsEndpoint::new(registry, readiness.clone());
     tasks.spawn(ops::serve(listeners.ops, endpoint, std::future::pending()));
+    if let Some(serving) = workload_api {
+        tasks.spawn(async {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the workload api failed");
+            }
+        });
+    }
     // Calls are taken from now on; before there is a policy, all are denied.
     let tls = wire::server_config(&parts.identity)?;
     tasks.spawn(inbound::serve(

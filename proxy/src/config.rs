@@ -8,6 +8,7 @@ use countersign_identity::TrustDomain;
 use countersign_policy::yaml::{self, Diagnostics, Fields, Value};
 
 use crate::directory::DeclaredProtocol;
+use crate::workload_api::WorkloadApiConfig;
 
 /// Everything that the sidecar is told at start. The rest comes from the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What a denied caller is told.
     pub denials: Denials,
+    /// Where the workload finds its own identity, if it is to.
+    pub workload_api: Option<WorkloadApiConfig>,
 }
 
 /// Where the workload's identity comes from.
@@ -156,6 +159,7 @@ fn config(value: Value<'_>) -> Option<Config> {
         let drain_timeout =
             fields.default("drainTimeout", Duration::from_secs(30), Value::duration);
         let denials = fields.default("denials", Denials::default(), denials);
+        let workload_api = fields.optional("workloadApi", workload_api);
         Some(Config {
             workload: workload?,
             trust_domain: trust_domain?,
@@ -167,8 +171,31 @@ fn config(value: Value<'_>) -> Option<Config> {
             limits: limits?,
             drain_timeout: drain_timeout?,
             denials: denials?,
+            workload_api: workload_api?,
         })
     })
+}
+
+fn workload_api(value: Value<'_>) -> Option<WorkloadApiConfig> {
+    value.mapping(|fields| {
+        let socket = fields.required("socket", path);
+        // To connect is to write (unix(7)).
+        let mode = fields.default("mode", 0o666, mode);
+        Some(WorkloadApiConfig {
+            socket: socket?,
+            mode: mode?,
+        })
+    })
+}
+
+/// Permission bits, in octal digits.
+fn mode(value: Value<'_>) -> Option<u32> {
+    const EXPECTED: &str = "permission bits in quotes, such as \"0660\"";
+    let digits = value.string()?;
+    match u32::from_str_radix(&digits, 8) {
+        Ok(mode @ 0..=0o777) => Some(mode),
+        _ => value.expected(EXPECTED),
+    }
 }
 
 fn identity(value: Value<'_>) -> Option<IdentityConfig> {

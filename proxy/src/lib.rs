@@ -29,3 +29,4 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 mod wire;
+pub mod workload_api;

@@ -51,8 +51,13 @@ impl Ca {
 
     /// Puts a new SVID for `shop/name` into a store.
     pub(crate) fn issue(&self, store: &IdentityStore, name: &str) {
+        self.issue_for(store, name, Duration::from_secs(3600));
+    }
+
+    /// Puts a new SVID for `shop/name` into a store, which expires in so long.
+    pub(crate) fn issue_for(&self, store: &IdentityStore, name: &str, lasts: Duration) {
         let now = SystemTime::now();
-        let validity = now - Duration::from_secs(60)..=now + Duration::from_secs(3600);
+        let validity = now - Duration::from_secs(60)..=now + lasts;
         let (svid, key) = self.0.svid(&id(name), validity).unwrap();
         store.set_svid(svid, key).unwrap();
     }
@@ -116,7 +121,7 @@ pub(crate) fn policy(rules: &str) -> WorkloadPolicy {
     policy.for_workload(&workload("orders"))
 }
 
-fn trust_domain() -> TrustDomain {
+pub(crate) fn trust_domain() -> TrustDomain {
     TrustDomain::parse("test").unwrap()
 }
 

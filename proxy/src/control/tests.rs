@@ -497,6 +497,7 @@ async fn a_newer_bundle_is_believed() {
             trust_domain: trust_domain().to_string(),
             x509_authorities,
             sequence: 2,
+            ..proto::Bundle::default()
         })
     };
     session
