@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use countersign_api::ops::{self, OpsEndpoint, Readiness};
+use countersign_api::tokens::TokenClient;
 use countersign_api::transport::{IncomingLimits, incoming};
 use countersign_identity::tls::{ClientAuth, TlsError};
 use prometheus_client::registry::Registry;
@@ -122,6 +123,10 @@ pub(crate) async fn run(config: Config) -> Result<(), AppError> {
         obtained = identity::obtain(&mut svid_client, &config.identity.evidence, &store, &identity_ready) => obtained?,
     }
     parts.spawn(svid_client.keep_fresh(std::future::pending()));
+    parts.spawn(identity::follow_bundle(TokenClient::new(
+        Arc::clone(&store),
+        config.identity.ca.clone(),
+    )));
     parts.spawn(identity::watch(
         Arc::clone(&store),
         world.clone(),

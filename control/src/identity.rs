@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use countersign_api::ops::ReadyPart;
 use countersign_api::svid::{Evidence, SvidClient, SvidClientError};
+use countersign_api::tokens::TokenClient;
 use countersign_identity::spiffe::system;
 use countersign_identity::{Bundle, BundleError, IdentityStore, SpiffeId, TrustDomain};
 use zeroize::Zeroizing;
@@ -20,6 +21,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often it is checked that the SVID has not expired.
 const EXPIRY_CHECK: Duration = Duration::from_secs(5);
+/// How often the CA is asked for a newer bundle: one connection of one control plane.
+const BUNDLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The control plane cannot come to an identity.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +142,19 @@ pub(crate) async fn obtain(
 fn remove_used(token: &Path) {
     if let Err(error) = fs::remove_file(token) {
         tracing::warn!(path = %token.display(), %error, "cannot remove the used join token");
+    }
+}
+
+/// Asks the CA for the bundle again and again, for ever: whoever verifies must have a new root or token key before it signs,
+/// and every sidecar has its bundle from us.
+pub(crate) async fn follow_bundle(client: TokenClient) {
+    loop {
+        tokio::time::sleep(BUNDLE_INTERVAL).await;
+        match client.refresh_bundle().await {
+            Ok(true) => tracing::info!("newer bundle"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "bundle not refreshed"),
+        }
     }
 }
 
