@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Write, check, test and understand policy
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Run and ask the certificate authority: what `countersign-ca` does, by one name
+    #[command(disable_help_flag = true)]
+    Ca(CaArguments),
     /// Run one command and let nothing of it outlive its parent (used by `up`)
     #[command(hide = true)]
     Guard(GuardArguments),
@@ -103,6 +106,18 @@ pub(crate) struct TokenInspectArguments {
     pub(crate) token: String,
 }
 
+/// `countersign ca`
+#[derive(Debug, Args)]
+pub(crate) struct CaArguments {
+    /// The arguments of countersign-ca; `countersign ca --help` lists them
+    #[arg(
+        value_name = "ARGUMENTS",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) arguments: Vec<OsString>,
+}
+
 /// `countersign guard`
 #[derive(Debug, Args)]
 pub(crate) struct GuardArguments {
@@ -134,6 +149,18 @@ mod tests {
             panic!("parsed as another command");
         };
         assert_eq!(mint.ttl.seconds(), -300);
+    }
+
+    #[test]
+    fn what_is_for_the_ca_is_left_to_it() {
+        for text in ["log verify -o json --anchor 1:ab", "--help", "-x y"] {
+            let words = text.split(' ');
+            let parsed = Arguments::try_parse_from(["countersign", "ca"].into_iter().chain(words.clone()));
+            let Command::Ca(ca) = parsed.unwrap().command else {
+                panic!("parsed as another command");
+            };
+            assert!(ca.arguments.iter().eq(words), "{:?}", ca.arguments);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! 2 (wrong use, or it could not run).
 
 mod args;
+mod ca;
 mod cert;
 mod guard;
 mod http_client;
@@ -27,6 +28,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Command::Guard(guard) = &arguments.command {
         return guard::run(guard);
+    }
+    if let Command::Ca(ca) = &arguments.command {
+        let error = ca::run(ca);
+        output::report_failure(&error);
+        return ExitCode::from(2);
     }
     match run(&arguments) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
@@ -56,6 +62,6 @@ fn run(arguments: &Arguments) -> Result<Answer, Box<dyn Error>> {
         }
         Command::Policy(command) => policy::run(command, &output),
         // Have been run before.
-        Command::Cert(_) | Command::Guard(_) => Ok(Answer::Yes),
+        Command::Cert(_) | Command::Ca(_) | Command::Guard(_) => Ok(Answer::Yes),
     }
 }

@@ -18,7 +18,7 @@ mod mesh;
 mod policy_check;
 mod prepare;
 mod process;
-mod programs;
+pub(crate) mod programs;
 mod screen;
 mod supervise;
 mod topology;

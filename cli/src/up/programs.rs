@@ -22,6 +22,12 @@ pub(crate) enum ProgramError {
     Itself(#[source] io::Error),
     #[error("{} is missing; build everything with `cargo build --workspace`", program.display())]
     Missing { program: PathBuf },
+    #[error("{} cannot be run", program.display())]
+    Run {
+        program: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(
         "workload {workload}: the command {command} was not found; looked in {}, {} and PATH",
         mesh.display(), programs.display()
