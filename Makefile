@@ -31,9 +31,11 @@ demo: build ## Run the shop on a mesh, and show what is allowed and what is not
 .PHONY: test
 test: build ## Run unit, property and end-to-end tests
 	@$(call need,ssh-keygen,openssh-client); $(call need,gpg,gnupg)
+	@$(call need,/usr/lib/postgresql/15/bin/initdb,postgresql-15)
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
 	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins
 	$(CARGO) test --locked --workspace --no-fail-fast --test '*'
+	$(CARGO) test --locked --package countersign-ca --features fault-points --test faults
 
 .PHONY: lint
 lint: $(DENY) ## Check formatting, lints, licences and banned dependencies

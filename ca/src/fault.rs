@@ -6,17 +6,6 @@ compile_error!(
     "`fault-points` is for tests: a release must not have a way to be killed by its environment"
 );
 
-/// The places, in the order in which an issuance passes them.
-#[cfg(all(test, feature = "fault-points"))]
-pub(crate) const POINTS: [&str; 6] = [
-    "after-check",
-    "after-attest",
-    "after-sign",
-    "before-commit",
-    "after-commit",
-    "after-log",
-];
-
 /// Ends the process here, if `COUNTERSIGN_FAULT` says so: `NAME:abort`, or `NAME:abort:2` for the second time.
 #[cfg(feature = "fault-points")]
 pub(crate) fn point(name: &str) {

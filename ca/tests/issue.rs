@@ -15,54 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use countersign_api::proto::attestation::Evidence as ProtoEvidence;
-use countersign_api::proto::certificate_authority_client::CertificateAuthorityClient;
-use countersign_api::proto::{Attestation, GetBundleRequest, IssueRequest, RenewalBySvid};
+use countersign_api::proto::{GetBundleRequest, IssueRequest, RenewalBySvid};
 use countersign_api::svid::{Evidence, SvidClient};
-use countersign_api::transport::channel;
-use countersign_identity::tls::ExpectedPeer;
-use countersign_identity::{IdentityStore, SvidKey, X509Svid, spiffe};
 use futures_util::future::join_all;
 use serde_json::json;
-use support::{Ca, Home, Issuer, shop};
-use tonic::transport::Channel;
-use tonic::{Code, Status};
+use support::client::{ask, client, join, jwt, request};
+use support::{Ca, Home, Issuer};
+use tonic::Code;
 
 const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
-
-fn client(ca: &Ca, store: &Arc<IdentityStore>) -> CertificateAuthorityClient<Channel> {
-    let expected = ExpectedPeer::Id(spiffe::system::ca(&shop()));
-    CertificateAuthorityClient::new(channel(&ca.address, store, expected).unwrap())
-}
-
-fn request(evidence: Option<ProtoEvidence>) -> IssueRequest {
-    IssueRequest {
-        csr: SvidKey::generate().unwrap().csr_der().unwrap(),
-        attestation: Some(Attestation { evidence }),
-        ttl_seconds: 0,
-    }
-}
-
-/// Asks without a client certificate.
-async fn ask(ca: &Ca, home: &Home, request: IssueRequest) -> Result<X509Svid, Status> {
-    let answer = client(ca, &home.store()).issue(request).await?.into_inner();
-    let chain = answer
-        .certificate_chain
-        .into_iter()
-        .map(Into::into)
-        .collect();
-    let svid = X509Svid::from_chain(chain).unwrap();
-    svid.verify(&home.store().bundle(), SystemTime::now())
-        .unwrap();
-    Ok(svid)
-}
-
-fn join(token: &str) -> Option<ProtoEvidence> {
-    Some(ProtoEvidence::JoinToken(token.to_owned()))
-}
-
-fn jwt(token: String) -> Option<ProtoEvidence> {
-    Some(ProtoEvidence::Jwt(token))
-}
 
 #[tokio::test]
 async fn a_join_token_brings_an_svid_which_renews_itself() {

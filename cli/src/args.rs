@@ -155,7 +155,8 @@ mod tests {
     fn what_is_for_the_ca_is_left_to_it() {
         for text in ["log verify -o json --anchor 1:ab", "--help", "-x y"] {
             let words = text.split(' ');
-            let parsed = Arguments::try_parse_from(["countersign", "ca"].into_iter().chain(words.clone()));
+            let parsed =
+                Arguments::try_parse_from(["countersign", "ca"].into_iter().chain(words.clone()));
             let Command::Ca(ca) = parsed.unwrap().command else {
                 panic!("parsed as another command");
             };

@@ -12,9 +12,7 @@ pub(crate) fn run(arguments: &CaArguments) -> ProgramError {
         Ok(programs) => programs,
         Err(error) => return error,
     };
-    let source = Command::new(&programs.ca)
-        .args(&arguments.arguments)
-        .exec();
+    let source = Command::new(&programs.ca).args(&arguments.arguments).exec();
     ProgramError::Run {
         program: programs.ca,
         source,

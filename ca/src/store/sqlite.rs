@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Sqlite, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 
 use super::StoreError;
 use crate::authority::files::{PRIVATE, cannot, private_directory, sync_directory};
@@ -76,6 +76,16 @@ pub(super) async fn open(data_directory: &Path) -> Result<Pools, StoreError> {
             .max_lifetime(None)
             .test_before_acquire(false)
             .acquire_timeout(BUSY_LIMIT)
+            // When the disk is full, SQLite may have ended the transaction itself (lang_transaction.html, "Response To
+            // Errors Within A Transaction"). sqlx does not know, and such a connection would begin no other: a new one
+            // takes its place.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // Lets the rollback that is on its way happen.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
     };
     let connect = async {
         let writer = pool(1).connect_with(options.clone()).await?;

@@ -1,10 +1,15 @@
 //! A real CA process, and a real issuer on loopback.
 
+#![allow(dead_code, reason = "every test program uses its part of this")]
+
+pub(crate) mod client;
+pub(crate) mod postgres;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,7 +20,7 @@ use countersign_identity::{Bundle, IdentityStore, TrustDomain};
 use serde_json::{Value, json};
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn shop() -> TrustDomain {
     TrustDomain::parse("shop.example").unwrap()
@@ -97,13 +102,13 @@ impl Home {
     }
 
     /// A store that believes this CA, and has no identity yet.
-    pub(crate) fn store(&self) -> std::sync::Arc<IdentityStore> {
+    pub(crate) fn store(&self) -> Arc<IdentityStore> {
         let pem = std::fs::read_to_string(self.data().join("bundle.pem")).unwrap();
         IdentityStore::new(Bundle::from_pem(shop(), &pem).unwrap())
     }
 }
 
-fn binary(command: &str, config: &Path) -> Command {
+pub(crate) fn binary(command: &str, config: &Path) -> Command {
     let mut binary = Command::new(env!("CARGO_BIN_EXE_countersign-ca"));
     binary
         .arg(command)
@@ -118,17 +123,49 @@ pub(crate) struct Ca {
     child: Child,
     pub(crate) address: String,
     pub(crate) ops: SocketAddr,
+    said: Said,
 }
 
-impl Ca {
-    pub(crate) fn start(home: &Home) -> Self {
-        let mut child = binary("serve", &home.config())
+/// What a CA wrote to its log so far.
+#[derive(Clone, Default)]
+pub(crate) struct Said(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Said {
+    fn add(&self, line: String) {
+        self.0.0.lock().unwrap().push(line);
+        self.0.1.notify_all();
+    }
+
+    /// Waits until a line has `text` in it.
+    pub(crate) fn wait_for(&self, text: &str) {
+        let (lines, more) = &*self.0;
+        let silent = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(text));
+        let (_lines, waited) = more
+            .wait_timeout_while(lines.lock().unwrap(), PATIENCE, silent)
+            .unwrap();
+        assert!(!waited.timed_out(), "the CA says {text:?} in time");
+    }
+}
+
+/// A CA that is starting.
+pub(crate) struct Starting {
+    child: Child,
+    ready: mpsc::Receiver<Value>,
+    pub(crate) said: Said,
+}
+
+impl Starting {
+    /// `command` is one that becomes a `countersign-ca serve`.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .args(["--log-format", "json"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (ready, is_ready) = mpsc::channel();
+        let said = Said::default();
+        let says = said.clone();
         // Reads to the end, so that the CA never waits for its log to be read.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
@@ -138,15 +175,63 @@ impl Ca {
                 } else {
                     eprintln!("ca: {line}");
                 }
+                says.add(line);
             }
         });
-        let event = is_ready.recv_timeout(PATIENCE).expect("the CA starts");
-        let address = |field: &str| event[field].as_str().unwrap().to_owned();
         Self {
             child,
+            ready: is_ready,
+            said,
+        }
+    }
+
+    /// Waits until it can issue.
+    pub(crate) fn ready(self) -> Ca {
+        let event = self.ready.recv_timeout(PATIENCE).expect("the CA starts");
+        let address = |field: &str| event[field].as_str().unwrap().to_owned();
+        Ca {
+            child: self.child,
             address: address("address"),
             ops: address("ops_address").parse().unwrap(),
+            said: self.said,
         }
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ends(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Ca {
+    pub(crate) fn start(home: &Home) -> Self {
+        Starting::spawn(binary("serve", &home.config())).ready()
+    }
+
+    /// With something in its environment.
+    pub(crate) fn starting(home: &Home, name: &str, value: &str) -> Starting {
+        let mut command = binary("serve", &home.config());
+        command.env(name, value);
+        Starting::spawn(command)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn said(&self) -> &Said {
+        &self.said
+    }
+
+    /// As if its machine had lost power.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ends(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     /// Asks it to stop, and waits until it has.
