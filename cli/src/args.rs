@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cert::CertCommand;
-use crate::instant::{SignedDuration, parse_signed_duration};
 use crate::output::FormatChoice;
 use crate::policy::PolicyCommand;
+use crate::token::TokenCommand;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -50,15 +50,6 @@ pub(crate) enum Command {
     Guard(GuardArguments),
 }
 
-/// `countersign token …`
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Get a token from the development issuer of a mesh that is up
-    Mint(TokenMintArguments),
-    /// Show what a token says, without verifying it
-    Inspect(TokenInspectArguments),
-}
-
 /// `countersign up`
 #[derive(Debug, Args)]
 pub(crate) struct UpArguments {
@@ -68,42 +59,6 @@ pub(crate) struct UpArguments {
     /// The directory that keeps the mesh's state [default: .countersign beside the mesh file]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-}
-
-/// `countersign token mint`
-#[derive(Debug, Args)]
-pub(crate) struct TokenMintArguments {
-    /// A user of the issuer, as named in the mesh file
-    pub(crate) user: String,
-    /// The issuer, as named in the mesh file [default: the only one]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) issuer: Option<String>,
-    /// Whom the token is for; can be repeated [default: the issuer's audiences]
-    #[arg(long, value_name = "AUDIENCE")]
-    pub(crate) audience: Vec<String>,
-    /// How long it lives; negative for one that has already expired
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "5m",
-        allow_hyphen_values = true,
-        value_parser = parse_signed_duration
-    )]
-    pub(crate) ttl: SignedDuration,
-    /// A further claim, or another value for one of the user's: name=value, the value JSON or else a string; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) claim: Vec<String>,
-    /// The state directory of the mesh
-    #[arg(long, value_name = "DIR", default_value = ".countersign")]
-    pub(crate) state: PathBuf,
-}
-
-/// `countersign token inspect`
-#[derive(Debug, Args)]
-pub(crate) struct TokenInspectArguments {
-    /// The token (a JWT), or `-` to read it from standard input
-    #[arg(allow_hyphen_values = true)]
-    pub(crate) token: String,
 }
 
 /// `countersign ca`
@@ -138,17 +93,6 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn negative_ttl_is_not_taken_for_an_option() {
-        let parsed =
-            Arguments::try_parse_from(["countersign", "token", "mint", "alice", "--ttl", "-5m"])
-                .unwrap();
-        let Command::Token(TokenCommand::Mint(mint)) = parsed.command else {
-            panic!("parsed as another command");
-        };
-        assert_eq!(mint.ttl.seconds(), -300);
     }
 
     #[test]

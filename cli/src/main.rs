@@ -10,17 +10,19 @@ mod guard;
 mod http_client;
 mod instant;
 mod mesh_state;
+mod oidc;
 mod output;
 mod policy;
 mod token;
 mod up;
+mod web_client;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Arguments, Command, TokenCommand};
+use crate::args::{Arguments, Command};
 use crate::output::{Answer, Output};
 use crate::policy::PolicyCommand;
 
@@ -56,10 +58,7 @@ fn run(arguments: &Arguments) -> Result<Answer, Box<dyn Error>> {
     let output = Output::to_stdout(arguments.output.plain()?);
     match &arguments.command {
         Command::Up(up) => up::run(up, &output).map_err(Into::into),
-        Command::Token(TokenCommand::Mint(mint)) => token::mint(mint, &output).map_err(Into::into),
-        Command::Token(TokenCommand::Inspect(inspect)) => {
-            token::inspect(inspect, &output).map_err(Into::into)
-        }
+        Command::Token(command) => token::run(command, &output),
         Command::Policy(command) => policy::run(command, &output),
         // Have been run before.
         Command::Cert(_) | Command::Ca(_) | Command::Guard(_) => Ok(Answer::Yes),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use countersign_identity::SpiffeId;
 
+use super::issue::IssueArguments;
 use crate::instant::{SignedDuration, parse_signed_duration};
 
 /// `countersign cert …`
@@ -16,6 +17,8 @@ pub(crate) enum CertCommand {
     Verify(VerifyArguments),
     /// Follow rotations as they happen: one line per change
     Watch(WatchArguments),
+    /// Obtain an X.509-SVID from the CA, by a join token, a CI job's token, or a login
+    Issue(Box<IssueArguments>),
 }
 
 /// What is needed to get at a target.

@@ -102,6 +102,17 @@ fn parse<'a>(der: &'a CertificateDer<'static>, now: SystemTime) -> Result<Read<'
     }
 }
 
+/// The `spiffe:` URI of a certificate, safe to show.
+pub(super) fn spiffe_id(der: &CertificateDer<'static>) -> Option<String> {
+    parse(der, SystemTime::UNIX_EPOCH).ok()?.facts.spiffe_id
+}
+
+/// The SubjectPublicKeyInfo of a certificate, DER.
+pub(super) fn public_key(der: &CertificateDer<'static>) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(parsed.public_key().raw.to_vec())
+}
+
 fn role(read: &Read<'_>, kind: &Kind) -> Role {
     let facts = &read.facts;
     // Version 1 has no extensions, so that a root of that age cannot say that it is a CA's.

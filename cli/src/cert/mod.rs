@@ -13,6 +13,7 @@ mod entry;
 mod facts;
 mod findings;
 mod inspect;
+mod issue;
 mod links;
 mod render;
 mod report;
@@ -29,8 +30,10 @@ use std::error::Error;
 use std::io;
 
 pub(crate) use self::args::CertCommand;
+pub(crate) use self::findings::Severity;
 
 use self::access::AccessError;
+use self::issue::IssueError;
 use self::source::ReadError;
 use crate::mesh_state::MeshStateError;
 use crate::output::{Answer, FormatChoice, Output, UnsupportedFormat};
@@ -42,6 +45,8 @@ pub(crate) enum CertError {
     Access(#[from] AccessError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    Issue(#[from] IssueError),
     #[error("the trusted roots: {0}")]
     Roots(#[source] ReadError),
     #[error(transparent)]
@@ -59,10 +64,17 @@ pub(crate) fn run(command: &CertCommand, format: FormatChoice) -> Result<Answer,
             if format == FormatChoice::Sarif {
                 return Err(UnsupportedFormat.into());
             }
+            if format == FormatChoice::Sarif {
+                format.plain()?;
+            }
             let output = Output::to_stdout(format.text_or_json());
             Ok(inspect::inspect(arguments, format, &output)?)
         }
         CertCommand::Verify(arguments) => Ok(verify::verify(
+            arguments,
+            &Output::to_stdout(format.plain()?),
+        )?),
+        CertCommand::Issue(arguments) => Ok(issue::issue(
             arguments,
             &Output::to_stdout(format.plain()?),
         )?),

@@ -9,12 +9,17 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::args::TokenInspectArguments;
+use super::args::InspectArguments;
+use super::findings::{Duplicates, Finding, Kind, Token, findings};
+use crate::cert::Severity;
 use crate::instant::{Span, Standing, rfc3339};
 use crate::output::{Answer, Format, Output, Palette, Tone, printable};
 
 /// The claims that are moments (NumericDate, RFC 7519 §2), and what they say.
 const MOMENTS: [&str; 4] = ["exp", "nbf", "iat", "auth_time"];
+
+/// The longest token that is read, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// Why a token cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +28,8 @@ pub(crate) enum InspectError {
     Stdin(#[source] io::Error),
     #[error("not a JWT: expected header.claims.signature, found {0} part(s)")]
     Parts(usize),
+    #[error("the token is encrypted (JWE, RFC 7516): only whom it is for can read it")]
+    Encrypted,
     #[error("not a JWT: its {part} is not base64url: {source}")]
     Base64 {
         part: &'static str,
@@ -42,6 +49,9 @@ pub(crate) enum InspectError {
 struct Report {
     /// Always false: nobody's signature was checked.
     verified: bool,
+    /// `JWT-SVID`, `JWT`, `transaction token`, …
+    kind: &'static str,
+    findings: Vec<Finding>,
     header: Map<String, Value>,
     claims: Map<String, Value>,
     validity: Validity,
@@ -49,69 +59,105 @@ struct Report {
 
 /// What `nbf` and `exp` say about this moment.
 #[derive(Debug, Serialize)]
-struct Validity {
+pub(super) struct Validity {
     /// `valid`, `expired`, `not-yet-valid`, `unlimited` or `malformed`.
-    state: &'static str,
+    pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_before: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     /// For people.
-    text: String,
+    pub(super) text: String,
 }
 
-/// Prints what a token says; the answer is no if it is expired or not yet valid.
+/// Prints what a token says and what is wrong with it; the answer is no if there are errors.
 pub(crate) fn inspect(
-    arguments: &TokenInspectArguments,
+    arguments: &InspectArguments,
     output: &Output,
 ) -> Result<Answer, InspectError> {
-    let mut token = arguments.token.clone();
-    if token == "-" {
-        token.clear();
-        io::stdin()
-            .lock()
-            .read_to_string(&mut token)
-            .map_err(InspectError::Stdin)?;
-    }
+    let token = read_token(&arguments.token)?;
     let now = SystemTime::now();
     let report = read(&token, now)?;
     match output.format {
         Format::Text => output.write(&render(&report, output.palette, now))?,
         Format::Json => output.write_json(&report)?,
     }
-    Ok(match report.validity.state {
-        "valid" | "unlimited" => Answer::Yes,
-        _ => Answer::No,
-    })
+    let errors = report
+        .findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
+    Ok(if errors { Answer::No } else { Answer::Yes })
 }
 
-/// Takes a token apart. People paste tokens with "Bearer " before and white space around them.
-fn read(token: &str, now: SystemTime) -> Result<Report, InspectError> {
+/// The token itself, or what standard input has. People paste tokens with "Bearer " before and white
+/// space around them.
+pub(super) fn read_token(argument: &str) -> Result<String, InspectError> {
+    let mut text = String::new();
+    let token = match argument {
+        "-" => {
+            io::stdin()
+                .lock()
+                .take(LONGEST)
+                .read_to_string(&mut text)
+                .map_err(InspectError::Stdin)?;
+            &text
+        }
+        token => token,
+    };
     let token = token.trim();
     let token = match token.split_once(' ') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
         _ => token,
     };
+    Ok(token.to_owned())
+}
+
+/// Takes a token apart.
+fn read(token: &str, now: SystemTime) -> Result<Report, InspectError> {
     let parts: Vec<_> = token.split('.').collect();
-    let [header, claims, _signature] = parts.as_slice() else {
-        return Err(InspectError::Parts(parts.len()));
+    let [header, claims, signature] = parts.as_slice() else {
+        return Err(match parts.len() {
+            5 => InspectError::Encrypted,
+            count => InspectError::Parts(count),
+        });
     };
-    let header = object("header", header)?;
-    let claims = object("claims", claims)?;
+    let mut duplicates = Vec::new();
+    let header = object("header", header, &mut duplicates)?;
+    let claims = object("claims", claims, &mut duplicates)?;
     let validity = validity(&claims, now);
+    let kind = Kind::of(&header, &claims);
+    let token = Token {
+        kind,
+        header: &header,
+        claims: &claims,
+        signature,
+        duplicates,
+        validity: &validity,
+    };
     Ok(Report {
         verified: false,
+        kind: kind.name(),
+        findings: findings(&token, now),
         header,
         claims,
         validity,
     })
 }
 
-fn object(part: &'static str, encoded: &str) -> Result<Map<String, Value>, InspectError> {
+/// An object, and the names that it has twice.
+fn object(
+    part: &'static str,
+    encoded: &str,
+    duplicates: &mut Vec<(&'static str, String)>,
+) -> Result<Map<String, Value>, InspectError> {
     let bytes = URL_SAFE_NO_PAD
         .decode(encoded)
         .map_err(|source| InspectError::Base64 { part, source })?;
-    serde_json::from_slice(&bytes).map_err(|source| InspectError::Json { part, source })
+    let invalid = |source| InspectError::Json { part, source };
+    let object = serde_json::from_slice(&bytes).map_err(invalid)?;
+    let Duplicates(twice) = serde_json::from_slice(&bytes).map_err(invalid)?;
+    duplicates.extend(twice.into_iter().map(|name| (part, name)));
+    Ok(object)
 }
 
 fn validity(claims: &Map<String, Value>, now: SystemTime) -> Validity {
@@ -150,7 +196,7 @@ fn validity(claims: &Map<String, Value>, now: SystemTime) -> Validity {
 
 /// A NumericDate: seconds since 1970, fractions allowed (RFC 7519 §2). Years beyond 9999 are not
 /// taken for moments.
-fn moment(value: &Value) -> Option<SystemTime> {
+pub(super) fn moment(value: &Value) -> Option<SystemTime> {
     const END_OF_YEAR_9999: f64 = 253_402_300_799.0;
     let seconds = value
         .as_f64()
@@ -171,8 +217,27 @@ fn write_report(
     palette: Palette,
     now: SystemTime,
 ) -> std::fmt::Result {
-    let warning = "not verified: anybody can have written this";
-    writeln!(text, "{}", palette.paint(Tone::Warning, warning))?;
+    let warning = format!(
+        "{}, not verified: anybody can have written this",
+        report.kind
+    );
+    writeln!(text, "{}", palette.paint(Tone::Warning, &warning))?;
+    if !report.findings.is_empty() {
+        writeln!(text)?;
+    }
+    for finding in &report.findings {
+        let (tone, word) = match finding.severity {
+            Severity::Error => (Tone::Bad, "error  "),
+            Severity::Warning => (Tone::Warning, "warning"),
+            Severity::Info => (Tone::Faint, "note   "),
+        };
+        let word = palette.paint(tone, word);
+        let message = printable(&finding.message);
+        writeln!(text, "{word}  {message} [{}]", finding.code)?;
+        if !finding.advice.is_empty() {
+            writeln!(text, "         → {}", finding.advice)?;
+        }
+    }
     for (name, object) in [("header", &report.header), ("claims", &report.claims)] {
         writeln!(text, "\n{}", palette.paint(Tone::Strong, name))?;
         let width = object
@@ -233,7 +298,7 @@ mod tests {
         assert_eq!(
             render(&report, Palette::PLAIN, at(1_795_428_060)),
             "\
-not verified: anybody can have written this
+JWT, not verified: anybody can have written this
 
 header
   alg  ES256
@@ -274,7 +339,8 @@ validity
 
     #[test]
     fn bearer_and_white_space_are_no_part_of_the_token() {
-        assert!(read(&format!("Bearer {}\n", token("{}")), at(0)).is_ok());
+        let pasted = read_token(&format!(" Bearer {}\n", token("{}"))).unwrap();
+        assert_eq!(pasted, token("{}"));
     }
 
     #[test]
@@ -293,5 +359,89 @@ validity
         assert_eq!(report.validity.state, "malformed");
         let text = render(&report, Palette::PLAIN, now);
         assert_eq!(text.matches("(not a time)").count(), 3, "{text}");
+    }
+
+    fn codes(header: &str, claims: &str) -> Vec<&'static str> {
+        let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let token = format!("{}.{}.c2ln", encoded(header), encoded(claims));
+        let report = read(&token, at(1_795_428_060)).unwrap();
+        report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity != Severity::Info)
+            .map(|finding| finding.code)
+            .collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_token_is_told_by_its_code() {
+        let header = r#"{"alg":"ES256","kid":"k"}"#;
+        assert_eq!(codes(header, CLAIMS), [""; 0]);
+        for (bad, code) in [
+            (r#"{"alg":"none"}"#, "alg-none"),
+            (r#"{"alg":"HS256"}"#, "alg-symmetric"),
+            (r#"{"alg":"XX"}"#, "alg-unknown"),
+            (r#"{"kid":"k"}"#, "alg-missing"),
+            (
+                r#"{"alg":"ES256","jku":"https://a.example"}"#,
+                "key-in-header",
+            ),
+            (r#"{"alg":"ES256","crit":["b64"]}"#, "critical-header"),
+            (r#"{"alg":"ES256","alg":"none"}"#, "duplicate-member"),
+        ] {
+            assert!(codes(bad, CLAIMS).contains(&code), "{bad}");
+        }
+        for (bad, code) in [
+            (r#"{"iss":"a","sub":"b","aud":"c"}"#, "exp-missing"),
+            (r#"{"iss":"a","sub":"b","exp":1795428100}"#, "aud-missing"),
+            (
+                r#"{"iss":"a","sub":"b","aud":"c","exp":1795428000}"#,
+                "expired",
+            ),
+            (
+                r#"{"iss":"a","sub":"b","aud":"c","iat":1795428000,"exp":1799999999}"#,
+                "lifetime-long",
+            ),
+            (r#"{"sub":"b","aud":"c","exp":1795428100}"#, "iss-missing"),
+            (
+                r#"{"sub":"spiffe://a/b//c","aud":"c","exp":1795428100}"#,
+                "svid-sub",
+            ),
+            (
+                r#"{"sub":"spiffe://a","aud":"c","exp":1795428100}"#,
+                "svid-sub",
+            ),
+            (
+                r#"{"sub":"spiffe://a/b","aud":["c","d"],"exp":1795428100}"#,
+                "svid-aud-several",
+            ),
+            (
+                r#"{"sub":"spiffe://a/b","aud":"c","aud":"d","exp":1795428100}"#,
+                "duplicate-member",
+            ),
+        ] {
+            assert_eq!(codes(header, bad), [code], "{bad}");
+        }
+        let typed = r#"{"alg":"ES256","typ":"at+jwt"}"#;
+        let svid = r#"{"sub":"spiffe://a/b","aud":"c","exp":1795428100}"#;
+        assert_eq!(codes(typed, svid), ["svid-typ"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_token_is_shown_or_refused(
+            header in "[ -~]{0,40}",
+            claims in r#"\{("(exp|sub|aud|iat|a)":("[ -~]{0,9}"|-?[0-9]{1,20}|\[\]|null),?){0,5}\}"#,
+        ) {
+            let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+            let good = encoded(r#"{"alg":"ES256"}"#);
+            for header in [good.as_str(), &encoded(&header)] {
+                let token = format!("{header}.{}.c2ln", encoded(&claims));
+                if let Ok(report) = read(&token, at(1_795_428_060)) {
+                    let text = render(&report, Palette::PLAIN, at(1_795_428_060));
+                    assert!(!text.chars().any(|c| c.is_control() && c != '\n'));
+                }
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::{Url, form_urlencoded};
 
-use crate::args::TokenMintArguments;
+use super::args::MintArguments;
 use crate::http_client::{self, HttpError};
 use crate::mesh_state::{IssuerState, MeshState, MeshStateError};
 use crate::output::{Answer, Format, Output};
@@ -53,7 +53,7 @@ enum TokenAnswer {
 }
 
 /// Prints a token, alone, so that `$(countersign token mint alice)` is one.
-pub(crate) fn mint(arguments: &TokenMintArguments, output: &Output) -> Result<Answer, MintError> {
+pub(crate) fn mint(arguments: &MintArguments, output: &Output) -> Result<Answer, MintError> {
     let state = MeshState::read(&arguments.state)?;
     let issuer = choose(&state.issuers, arguments.issuer.as_deref())?;
     let form = form(arguments)?;
@@ -112,7 +112,7 @@ fn choose<'a>(
 }
 
 /// The request of the development grant: a user's name and no password.
-fn form(arguments: &TokenMintArguments) -> Result<String, MintError> {
+fn form(arguments: &MintArguments) -> Result<String, MintError> {
     let mut claims = Map::new();
     for text in &arguments.claim {
         let (name, value) = text
@@ -151,8 +151,8 @@ mod tests {
         }
     }
 
-    fn arguments(claims: &[&str]) -> TokenMintArguments {
-        TokenMintArguments {
+    fn arguments(claims: &[&str]) -> MintArguments {
+        MintArguments {
             user: "alice".to_owned(),
             issuer: None,
             audience: vec!["a b".to_owned(), "c".to_owned()],

@@ -20,7 +20,7 @@ use super::source::{Found, Kind, Remark};
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Severity {
+pub(crate) enum Severity {
     /// Somebody will refuse it, or should: exit status 1.
     Error,
     /// It works today.
