@@ -11,6 +11,7 @@
 mod check;
 mod cost;
 mod functions;
+mod object;
 mod types;
 mod variables;
 
@@ -20,6 +21,7 @@ use std::sync::{Arc, OnceLock};
 use cel::{Context, Env, ExecutionError, Program, Value};
 
 pub(crate) use check::Roots;
+pub use object::{FieldType, ObjectCondition, ObjectShape};
 pub(crate) use variables::Facts;
 
 /// The longest expression that is accepted.
@@ -60,7 +62,11 @@ impl Expression {
     /// # Errors
     /// What is wrong with it, as lines for people.
     pub(crate) fn compile(source: &str, captures: &[&str]) -> Result<Self, Vec<String>> {
-        let (expression, result) = Self::compile_any(source, captures)?;
+        Self::compile_bool(source, check::Scope::Call { captures })
+    }
+
+    fn compile_bool(source: &str, scope: check::Scope<'_>) -> Result<Self, Vec<String>> {
+        let (expression, result) = Self::compile_any(source, scope)?;
         match result {
             types::Type::Any | types::Type::Bool => Ok(expression),
             other => Err(vec![format!(
@@ -74,10 +80,14 @@ impl Expression {
     /// # Errors
     /// What is wrong with it, as lines for people.
     pub(crate) fn compile_value(source: &str, captures: &[&str]) -> Result<Self, Vec<String>> {
-        Self::compile_any(source, captures).map(|(expression, _)| expression)
+        let scope = check::Scope::Call { captures };
+        Self::compile_any(source, scope).map(|(expression, _)| expression)
     }
 
-    fn compile_any(source: &str, captures: &[&str]) -> Result<(Self, types::Type), Vec<String>> {
+    fn compile_any(
+        source: &str,
+        scope: check::Scope<'_>,
+    ) -> Result<(Self, types::Type), Vec<String>> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(vec![format!(
                 "the expression has more than {MAX_EXPRESSION_BYTES} bytes"
@@ -91,8 +101,8 @@ impl Expression {
             };
             errors.errors.iter().map(line).collect::<Vec<_>>()
         })?;
-        let roots = check::check(&program, captures)?;
-        let result = types::type_of(&program)?;
+        let roots = check::check(&program, scope)?;
+        let result = types::type_of(&program, scope)?;
         let weight = cost::Weight::of(program.expression());
         let expression = Self {
             program,
@@ -132,7 +142,11 @@ impl Expression {
         }
         let mut context = Context::with_env(Arc::clone(environment()));
         facts.add_to(&mut context, self.roots);
-        match self.program.execute(&context) {
+        self.evaluate_in(&context)
+    }
+
+    fn evaluate_in(&self, context: &Context<'_, '_>) -> Result<bool, String> {
+        match self.program.execute(context) {
             Ok(Value::Bool(value)) => Ok(value),
             Ok(other) => Err(format!("it is no boolean but of type {}", other.type_of())),
             Err(error) => Err(self.without_values(&error)),

@@ -50,7 +50,7 @@ mod workload_policy;
 pub mod yaml;
 
 pub use call::{Call, Headers, Intent, Request, Subject, Workload};
-pub use condition::MAX_EXPRESSION_BYTES;
+pub use condition::{FieldType, MAX_EXPRESSION_BYTES, ObjectCondition, ObjectShape};
 pub use decision::{
     Decision, DocumentOrigin, FailedCondition, Observed, Reason, RuleOrigin, Verdict,
 };

@@ -5,6 +5,7 @@ use cel::Program;
 use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue};
 use cel::parser::Parser;
 
+use super::object::ObjectShape;
 use crate::pattern::Cidr;
 use crate::yaml::closest;
 
@@ -24,6 +25,15 @@ pub(crate) struct Roots {
     pub(crate) destination: bool,
     pub(crate) path: bool,
     pub(crate) time: bool,
+}
+
+/// Which variables an expression can ask for.
+#[derive(Clone, Copy)]
+pub(super) enum Scope<'a> {
+    /// The facts of a call, with the named segments of its path.
+    Call { captures: &'a [&'a str] },
+    /// One object and nothing else.
+    Object(&'a ObjectShape),
 }
 
 const VARIABLES: [&str; 8] = [
@@ -81,10 +91,10 @@ const FUNCTIONS: &[&str] = &[
     "getMilliseconds",
 ];
 
-pub(super) fn check(program: &Program, captures: &[&str]) -> Result<Roots, Vec<String>> {
+pub(super) fn check(program: &Program, scope: Scope<'_>) -> Result<Roots, Vec<String>> {
     let mut walk = Walk {
         program,
-        captures,
+        scope,
         bound: Vec::new(),
         loops: 0,
         roots: Roots::default(),
@@ -100,7 +110,7 @@ pub(super) fn check(program: &Program, captures: &[&str]) -> Result<Roots, Vec<S
 
 struct Walk<'a> {
     program: &'a Program,
-    captures: &'a [&'a str],
+    scope: Scope<'a>,
     /// Variables of the comprehensions around.
     bound: Vec<&'a str>,
     loops: usize,
@@ -186,6 +196,12 @@ impl<'a> Walk<'a> {
         if self.bound.contains(&name) {
             return;
         }
+        if let Scope::Object(shape) = self.scope {
+            if name != shape.variable {
+                self.mistake(at, &unknown("variable", name, &[shape.variable]));
+            }
+            return;
+        }
         let root = match name {
             "peer" => &mut self.roots.peer,
             "connection" => &mut self.roots.connection,
@@ -208,6 +224,17 @@ impl<'a> Walk<'a> {
         if self.bound.contains(&name.as_str()) {
             return;
         }
+        let captures = match self.scope {
+            Scope::Call { captures } => captures,
+            Scope::Object(shape) => {
+                let known = shape.field_names();
+                if name == shape.variable && known.as_ref().is_some_and(|k| !k.contains(&field)) {
+                    let what = format!("field of `{name}`:");
+                    self.mistake(at, &unknown(&what, field, &known.unwrap_or_default()));
+                }
+                return;
+            }
+        };
         let known = match name.as_str() {
             "peer" => PEER,
             "connection" => CONNECTION,
@@ -215,11 +242,11 @@ impl<'a> Walk<'a> {
             "intent" => INTENT,
             "request" => REQUEST,
             "destination" => DESTINATION,
-            "path" if self.captures.is_empty() => {
+            "path" if captures.is_empty() => {
                 let message = "`path` has the named segments of `to.paths`, and none has a name";
                 return self.mistake(at, message);
             }
-            "path" => self.captures,
+            "path" => captures,
             _ => return,
         };
         if !known.contains(&field) {

@@ -5,7 +5,7 @@
 //! chooses tokens and headers. An evaluation that could take more than [`MAX_STEPS`] is not started.
 
 use cel::common::ast::{EntryExpr, Expr, IdedExpr, operators};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Facts;
 use super::check::MAX_NESTED_LOOPS;
@@ -110,12 +110,24 @@ impl Weight {
 
     /// Whether an evaluation with these facts can be afforded.
     pub(super) fn afford(&self, facts: &Facts<'_>) -> Result<(), TooLong> {
+        self.afford_size(|size| size.add_facts(facts))
+    }
+
+    /// Whether an evaluation with this object can be afforded.
+    pub(super) fn afford_object(&self, object: &Map<String, Value>) -> Result<(), TooLong> {
+        self.afford_size(|size| {
+            size.add_items(object.len());
+            object.values().for_each(|value| size.add(value));
+        })
+    }
+
+    fn afford_size(&self, add: impl FnOnce(&mut Size)) -> Result<(), TooLong> {
         let [_, loops @ ..] = &self.steps;
         if loops.iter().all(|steps| *steps == 0) {
             return Ok(());
         }
         let mut size = Size::default();
-        size.add_facts(facts);
+        add(&mut size);
         let items = size.items.saturating_mul(self.joined);
         let text = (size.text / TEXT_PER_STEP).saturating_add(1);
         let turns = std::iter::successors(Some(1_u64), |turns| Some(turns.saturating_mul(items)));

@@ -11,7 +11,7 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators as op,
 };
 
-use super::check::placed;
+use super::check::{Scope, placed};
 
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,11 +51,11 @@ impl fmt::Display for Type {
 }
 
 impl Type {
-    fn map_of(values: Self) -> Self {
+    pub(super) fn map_of(values: Self) -> Self {
         Self::Map(Box::new(values))
     }
 
-    fn list_of(items: Self) -> Self {
+    pub(super) fn list_of(items: Self) -> Self {
         Self::List(Box::new(items))
     }
 
@@ -83,9 +83,10 @@ impl Type {
 ///
 /// # Errors
 /// What would fail on every call.
-pub(super) fn type_of(program: &Program) -> Result<Type, Vec<String>> {
+pub(super) fn type_of(program: &Program, scope: Scope<'_>) -> Result<Type, Vec<String>> {
     let mut typing = Typing {
         program,
+        scope,
         bound: HashMap::new(),
         mistakes: Vec::new(),
     };
@@ -99,6 +100,7 @@ pub(super) fn type_of(program: &Program) -> Result<Type, Vec<String>> {
 
 struct Typing<'a> {
     program: &'a Program,
+    scope: Scope<'a>,
     /// Variables of the comprehensions around.
     bound: HashMap<&'a str, Type>,
     mistakes: Vec<String>,
@@ -115,7 +117,10 @@ impl<'a> Typing<'a> {
             Expr::Literal(literal) => of_literal(literal),
             Expr::Ident(name) => match self.bound.get(name.as_str()) {
                 Some(known) => known.clone(),
-                None => of_variable(name),
+                None => match self.scope {
+                    Scope::Call { .. } => of_variable(name),
+                    Scope::Object(shape) => shape.value_type(),
+                },
             },
             Expr::Select(select) => {
                 let operand = self.of(&select.operand);
@@ -149,7 +154,10 @@ impl<'a> Typing<'a> {
     fn field(&mut self, at: &IdedExpr, operand: &IdedExpr, of: &Type, field: &str) -> Type {
         match of {
             Type::Fact => match &operand.expr {
-                Expr::Ident(name) => of_field(name, field),
+                Expr::Ident(name) => match self.scope {
+                    Scope::Call { .. } => of_field(name, field),
+                    Scope::Object(shape) => shape.field_type(field),
+                },
                 _ => Type::Any,
             },
             Type::Map(values) => (**values).clone(),

@@ -89,13 +89,9 @@ impl Facts<'_> {
         let Some(subject) = self.subject else {
             return Value::Null;
         };
-        let claims = subject
-            .claims
-            .iter()
-            .map(|(name, claim)| (name.as_str(), json(claim)));
         map([
             ("issuer", subject.issuer.as_str().into()),
-            ("claims", map(claims)),
+            ("claims", object(&subject.claims)),
         ])
     }
 
@@ -104,13 +100,9 @@ impl Facts<'_> {
             return Value::Null;
         };
         let scope: Vec<Value> = intent.scope.iter().map(|s| s.as_str().into()).collect();
-        let tctx = intent
-            .tctx
-            .iter()
-            .map(|(name, value)| (name.as_str(), json(value)));
         map([
             ("scope", scope.into()),
-            ("tctx", map(tctx)),
+            ("tctx", object(&intent.tctx)),
             ("requester", intent.req_wl.as_str().into()),
         ])
     }
@@ -189,6 +181,13 @@ fn timestamp(time: SystemTime) -> Value {
     known().map_or(Value::Null, |time| Value::Timestamp(time.fixed_offset()))
 }
 
+/// An object of JSON as a map. Depth is bounded by the JSON reader's limit of 128.
+pub(super) fn object(fields: &serde_json::Map<String, serde_json::Value>) -> Value {
+    map(fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), json(value))))
+}
+
 /// Depth is bounded by the JSON reader's limit of 128.
 fn json(value: &serde_json::Value) -> Value {
     match value {
@@ -201,8 +200,6 @@ fn json(value: &serde_json::Value) -> Value {
         },
         serde_json::Value::String(text) => text.as_str().into(),
         serde_json::Value::Array(items) => items.iter().map(json).collect::<Vec<_>>().into(),
-        serde_json::Value::Object(fields) => map(fields
-            .iter()
-            .map(|(name, value)| (name.as_str(), json(value)))),
+        serde_json::Value::Object(fields) => object(fields),
     }
 }
