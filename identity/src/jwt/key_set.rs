@@ -133,6 +133,15 @@ impl KeySet {
         names.len() == self.keys.len()
     }
 
+    /// How many usable keys there are: never none.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a set without a usable key is not made"
+    )]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The `kid`s of the usable keys.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.iter().filter_map(Key::id)

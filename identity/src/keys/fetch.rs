@@ -1,4 +1,4 @@
-//! One GET request: resolve, dial an allowed address, TLS, read a bounded answer. No pool, no redirects, no proxy: a key set
+//! One request: resolve, dial an allowed address, TLS, read a bounded answer. No pool, no redirects, no proxy: a key set
 //! is fetched every few minutes, and every part of the way is checked anew.
 
 use std::io;
@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, HOST, LOCATION, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, LOCATION, USER_AGENT,
+};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject as _;
@@ -149,41 +151,106 @@ pub enum FetchError {
         /// Why.
         error: KeySetError,
     },
+    /// The file of keys cannot be read.
+    #[error("cannot read the key set from {path}: {error}")]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file of keys is unusable.
+    #[error("{path}: {error}")]
+    KeyFileSet {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: KeySetError,
+    },
+}
+
+/// A request.
+pub struct Outgoing<'a> {
+    /// Where to: `https`, or `http` where the caller allows that.
+    pub url: &'a Url,
+    /// A bearer token (RFC 6750 §2.1).
+    pub bearer: Option<&'a str>,
+    /// JSON that is sent with POST; without it, the request is a GET.
+    pub json: Option<Vec<u8>>,
 }
 
 /// What came.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) text: String,
+pub struct Reply {
+    /// Never a redirect.
+    pub status: StatusCode,
+    /// The body of a success (2xx), which is UTF-8 and bounded; that of others is not read.
+    pub text: String,
     /// `Cache-Control: max-age` (RFC 9111 §5.2.2.1), unless the answer is not to be stored.
-    pub(super) max_age: Option<Duration>,
+    pub max_age: Option<Duration>,
 }
 
-/// Fetches for one issuer, by its rules.
-#[derive(Clone)]
-pub(super) struct Fetcher {
+/// Makes requests of servers that need not be kind: see the module.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
     addresses: AddressRule,
     ca_file: Option<PathBuf>,
     limit: Duration,
 }
 
 impl Fetcher {
-    pub(super) fn new(endpoint: &IssuerEndpoint) -> Self {
+    /// Dials what `addresses` allows, believes the certificate authorities of `ca_file` (PEM; none: the system's), and gives
+    /// up after `limit`, from name resolution to the last byte.
+    #[must_use]
+    pub fn new(addresses: AddressRule, ca_file: Option<PathBuf>, limit: Duration) -> Self {
+        Self {
+            addresses,
+            ca_file,
+            limit,
+        }
+    }
+
+    /// For one issuer, by its rules.
+    pub(super) fn of_issuer(endpoint: &IssuerEndpoint) -> Self {
         let addresses = if endpoint.allow_private_addresses {
             AddressRule::Any
         } else {
             AddressRule::PublicOnly
         };
-        Self {
+        Self::new(
             addresses,
-            ca_file: endpoint.ca_file.clone(),
-            limit: endpoint.request_timeout,
-        }
+            endpoint.ca_file.clone(),
+            endpoint.request_timeout,
+        )
     }
 
     /// Fetches `url`, which the caller has checked with [`IssuerEndpoint::check_url`].
-    pub(super) async fn get(&self, url: &Url) -> Result<Answer, FetchError> {
-        tokio::time::timeout(self.limit, self.connect_and_get(url))
+    pub(super) async fn get(&self, url: &Url) -> Result<Reply, FetchError> {
+        let reply = self
+            .send(Outgoing {
+                url,
+                bearer: None,
+                json: None,
+            })
+            .await?;
+        if reply.status == StatusCode::OK {
+            Ok(reply)
+        } else {
+            Err(FetchError::Status {
+                url: url.clone(),
+                status: reply.status,
+            })
+        }
+    }
+
+    /// Makes one request over a connection of its own.
+    ///
+    /// # Errors
+    /// When there is no connection or no answer, or it is a redirect, which is never followed. Other statuses are the caller's
+    /// to judge.
+    pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Reply, FetchError> {
+        let url = outgoing.url;
+        tokio::time::timeout(self.limit, self.connect_and_send(&outgoing))
             .await
             .unwrap_or_else(|_| {
                 Err(FetchError::Timeout {
@@ -193,16 +260,17 @@ impl Fetcher {
             })
     }
 
-    async fn connect_and_get(&self, url: &Url) -> Result<Answer, FetchError> {
+    async fn connect_and_send(&self, outgoing: &Outgoing<'_>) -> Result<Reply, FetchError> {
+        let url = outgoing.url;
         let tcp = self.dial(url).await?;
         if url.scheme() == "https" {
-            exchange(self.handshake(url, tcp).await?, url).await
+            exchange(self.handshake(url, tcp).await?, outgoing).await
         } else {
-            exchange(tcp, url).await
+            exchange(tcp, outgoing).await
         }
     }
 
-    /// Connects to the first allowed address of the URL's host that accepts.
+    /// Resolves the URL's host, once, and connects.
     async fn dial(&self, url: &Url) -> Result<TcpStream, FetchError> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let port = url.port_or_known_default().unwrap_or(443);
@@ -217,6 +285,16 @@ impl Fetcher {
                 })?
                 .collect(),
         };
+        self.dial_first_allowed(host, resolved).await
+    }
+
+    /// Connects to the first allowed address that accepts. It is the address itself that is checked and dialled, not the
+    /// name: a name that points elsewhere a moment later (DNS rebinding) changes nothing.
+    async fn dial_first_allowed(
+        &self,
+        host: String,
+        resolved: Vec<SocketAddr>,
+    ) -> Result<TcpStream, FetchError> {
         let nothing = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut failure = FetchError::Resolve {
             host: host.clone(),
@@ -288,10 +366,11 @@ impl Fetcher {
     }
 }
 
-async fn exchange<S>(stream: S, url: &Url) -> Result<Answer, FetchError>
+async fn exchange<S>(stream: S, outgoing: &Outgoing<'_>) -> Result<Reply, FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let url = outgoing.url;
     let broken = |error| FetchError::Http {
         url: url.clone(),
         error,
@@ -301,8 +380,17 @@ where
         .map_err(broken)?;
     let connection = tokio::spawn(connection);
     let answer = async {
-        let response = sender.send_request(request(url)?).await.map_err(broken)?;
-        check_status(url, response.status(), response.headers())?;
+        let request = request(outgoing)?;
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        check_no_redirect(url, status, response.headers())?;
+        if !status.is_success() {
+            return Ok(Reply {
+                status,
+                text: String::new(),
+                max_age: None,
+            });
+        }
         let max_age = max_age(response.headers());
         let body = Limited::new(response.into_body(), MAX_BODY_BYTES)
             .collect()
@@ -316,14 +404,19 @@ where
             })?;
         let text = String::from_utf8(body.to_bytes().into())
             .map_err(|_| FetchError::NotText { url: url.clone() })?;
-        Ok(Answer { text, max_age })
+        Ok(Reply {
+            status,
+            text,
+            max_age,
+        })
     }
     .await;
     connection.abort();
     answer
 }
 
-fn request(url: &Url) -> Result<Request<Empty<Bytes>>, FetchError> {
+fn request(outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, FetchError> {
+    let url = outgoing.url;
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
@@ -332,24 +425,42 @@ fn request(url: &Url) -> Result<Request<Empty<Bytes>>, FetchError> {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
     };
-    Request::get(target)
+    let (method, body) = match &outgoing.json {
+        Some(json) => (Method::POST, Full::from(json.clone())),
+        None => (Method::GET, Full::default()),
+    };
+    let failed = |error| FetchError::Request {
+        url: url.clone(),
+        error,
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
         .header(HOST, host)
         .header(ACCEPT, "application/json, application/jwk-set+json")
         .header(
             USER_AGENT,
             concat!("countersign/", env!("CARGO_PKG_VERSION")),
         )
-        .body(Empty::new())
-        .map_err(|error| FetchError::Request {
-            url: url.clone(),
-            error,
-        })
+        .body(body)
+        .map_err(failed)?;
+    let headers = request.headers_mut();
+    if outgoing.json.is_some() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Some(token) = outgoing.bearer {
+        let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|error| failed(error.into()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(request)
 }
 
-fn check_status(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<(), FetchError> {
-    if status == StatusCode::OK {
+fn check_no_redirect(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<(), FetchError> {
+    if !status.is_redirection() {
         Ok(())
-    } else if status.is_redirection() {
+    } else {
         let location = headers
             .get(LOCATION)
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
@@ -364,11 +475,6 @@ fn check_status(url: &Url, status: StatusCode, headers: &HeaderMap) -> Result<()
             url: url.clone(),
             status,
             location,
-        })
-    } else {
-        Err(FetchError::Status {
-            url: url.clone(),
-            status,
         })
     }
 }
@@ -406,6 +512,48 @@ fn to(location: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::net::TcpListener;
+
+    /// What DNS rebinding aims at: a name whose first address is good, or that has several. Every address is judged as it is
+    /// dialled, whatever came before it.
+    #[tokio::test]
+    async fn a_name_with_a_public_address_leads_to_no_private_one() {
+        let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let private = inside.local_addr().unwrap();
+        let fetcher = |rule| Fetcher::new(rule, None, Duration::from_secs(10));
+        // Nobody can listen on a broadcast address, and the system says so at once.
+        let elsewhere: SocketAddr = ([255, 255, 255, 255], 9).into();
+        let name = || "rebound.example".to_owned();
+        let error = fetcher(AddressRule::PublicOnly)
+            .dial_first_allowed(name(), vec![elsewhere, private])
+            .await
+            .unwrap_err();
+        assert!(matches!(error, FetchError::Forbidden { .. }), "{error}");
+        let reached = tokio::time::timeout(Duration::from_millis(50), inside.accept()).await;
+        assert!(reached.is_err(), "the private address was dialled");
+
+        let stream = fetcher(AddressRule::Any)
+            .dial_first_allowed(name(), vec![elsewhere, private])
+            .await
+            .unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), private);
+    }
+
+    #[test]
+    fn a_bearer_token_is_sent_and_never_shown() {
+        let url = Url::parse("https://a.example/x").unwrap();
+        let outgoing = |token| Outgoing {
+            url: &url,
+            bearer: Some(token),
+            json: Some(b"{}".to_vec()),
+        };
+        let good = request(&outgoing("secret")).unwrap();
+        assert_eq!(good.method(), Method::POST);
+        assert_eq!(good.headers()[AUTHORIZATION], "Bearer secret");
+        assert!(!format!("{:?}", good.headers()).contains("secret"));
+        let bad = request(&outgoing("sec\nret")).unwrap_err();
+        assert!(!bad.to_string().contains("sec"), "{bad}");
+    }
 
     #[test]
     fn max_age_is_read_unless_the_answer_is_not_to_be_stored() {

@@ -154,7 +154,7 @@ async fn follow(
     publish: watch::Sender<Arc<KeyState>>,
     mut asked: mpsc::Receiver<Ask>,
 ) {
-    let fetcher = Fetcher::new(&endpoint);
+    let fetcher = Fetcher::of_issuer(&endpoint);
     let mut schedule = Schedule::new(endpoint.refresh, Instant::now());
     loop {
         tokio::select! {

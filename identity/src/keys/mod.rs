@@ -16,5 +16,5 @@ mod tests;
 pub use address::{AddressRule, ForbiddenAddress};
 pub use discovery::DiscoveryError;
 pub use endpoint::{EndpointError, IssuerEndpoint};
-pub use fetch::FetchError;
+pub use fetch::{FetchError, Fetcher, Outgoing, Reply};
 pub use follower::{FollowError, KeyFollower, KeyState};

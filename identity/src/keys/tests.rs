@@ -184,6 +184,39 @@ async fn a_configured_key_set_needs_no_discovery() {
 }
 
 #[tokio::test]
+async fn a_file_of_keys_is_read_anew_and_its_last_good_state_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys.json");
+    let key = |id| set(&TestKey::generate(Algorithm::Es256), id);
+    std::fs::write(&path, key("k1")).unwrap();
+    let endpoint = IssuerEndpoint {
+        jwks_file: Some(path.clone()),
+        ..IssuerEndpoint::new("kubernetes")
+    };
+    let follower = KeyFollower::spawn(endpoint.clone()).unwrap();
+    assert_eq!(follower.settled().await.last_error, None);
+    std::fs::write(&path, key("k2")).unwrap();
+    let state = follower.look_for_key("k2", Duration::from_secs(20)).await;
+    let keys = state.keys.clone().unwrap();
+    assert_eq!(keys.key_ids().collect::<Vec<_>>(), ["k2"]);
+
+    for (text, expected) in [
+        ("{}".to_owned(), "not a JWK Set"),
+        (" ".repeat(1024 * 1024 + 1), "more than"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = failure(endpoint.clone()).await;
+        assert!(
+            error.contains(expected) && error.contains("keys.json"),
+            "{error}"
+        );
+    }
+    std::fs::remove_file(&path).unwrap();
+    let error = failure(endpoint).await;
+    assert!(error.contains("cannot read the key set from"), "{error}");
+}
+
+#[tokio::test]
 async fn metadata_of_another_issuer_are_refused() {
     let server = Server::start().await;
     server.metadata();
