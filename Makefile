@@ -28,10 +28,62 @@ build: ## Build all programs, development profile
 demo: build ## Run the shop on a mesh, and show what is allowed and what is not
 	@$(TARGET)/debug/shop-demo
 
+# Its version is that of integration/kubernetes/go.mod.
+KUBERNETES_VERSION := 1.36.3
+KUBE_APISERVER := $(TOOLS)/kubernetes-$(KUBERNETES_VERSION)/kube-apiserver
+
+.PHONY: kubernetes
+kubernetes: $(KUBE_APISERVER) ## Build the kube-apiserver of the tests (once: some minutes), and install etcd
+	@$(call need,etcd,etcd-server)
+
+$(KUBE_APISERVER):
+	@$(call need,go,golang-go)
+	integration/kubernetes/build $(KUBERNETES_VERSION) $@
+
+# Its version is that of integration/oidc-provider/package.json.
+OIDC_PROVIDER := $(TOOLS)/oidc-provider-9.13.3
+
+.PHONY: oidc-provider
+oidc-provider: $(OIDC_PROVIDER)/node_modules ## Fetch the OpenID provider of the tests
+	@$(call need,node,nodejs)
+
+$(OIDC_PROVIDER)/node_modules: integration/oidc-provider/package-lock.json
+	@$(call need,npm,npm)
+	mkdir -p $(TOOLS)
+	rm -rf $(OIDC_PROVIDER).new && mkdir $(OIDC_PROVIDER).new
+	cp integration/oidc-provider/package*.json $(OIDC_PROVIDER).new
+	npm ci --prefix $(OIDC_PROVIDER).new --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $(OIDC_PROVIDER).new/node_modules
+	rm -rf $(OIDC_PROVIDER) && mv $(OIDC_PROVIDER).new $(OIDC_PROVIDER)
+
+KEYCLOAK_VERSION := 26.4.0
+KEYCLOAK := $(TOOLS)/keycloak-$(KEYCLOAK_VERSION)
+MAVEN_COPY := org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy
+
+.PHONY: keycloak
+keycloak: $(KEYCLOAK) ## Fetch the Keycloak of the tests (160 MB, once)
+
+$(KEYCLOAK):
+	@$(call need,mvn,maven); $(call need,java,openjdk-17-jre-headless); $(call need,unzip,unzip)
+	mkdir -p $(TOOLS)
+	rm -rf $@.new && mkdir $@.new
+	mvn --batch-mode --quiet $(MAVEN_COPY) -Dmdep.useBaseVersion=true -DoutputDirectory=$@.new \
+		-Dartifact=org.keycloak:keycloak-quarkus-dist:$(KEYCLOAK_VERSION):zip
+	cd $@.new && unzip -q *.zip && keycloak-*/bin/kc.sh build --db=dev-mem --health-enabled=false >/dev/null
+	mv $@.new/keycloak-$(KEYCLOAK_VERSION) $@ && rm -rf $@.new
+
+# What tests need besides this workspace. Built beside the programs, since neither waits for the other.
+.PHONY: test-tools
+test-tools: kubernetes oidc-provider keycloak
+
 .PHONY: test
-test: build ## Run unit, property and end-to-end tests
+test: ## Run unit, property and end-to-end tests
 	@$(call need,ssh-keygen,openssh-client); $(call need,gpg,gnupg)
 	@$(call need,/usr/lib/postgresql/15/bin/initdb,postgresql-15)
+	@$(call need,etcd,etcd-server); $(call need,go,golang-go); $(call need,npm,npm)
+	@$(call need,mvn,maven); $(call need,java,openjdk-17-jre-headless); $(call need,unzip,unzip)
+	@$(MAKE) --no-print-directory test-tools & tools=$$!; \
+	$(MAKE) --no-print-directory build || { kill $$tools; exit 1; }; wait $$tools
 	$(CARGO) test --locked --workspace --no-fail-fast --doc
 	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins
 	$(CARGO) test --locked --workspace --no-fail-fast --test '*'

@@ -15,6 +15,7 @@ use countersign_identity::IdentityStore;
 use countersign_identity::keys::FollowError;
 use countersign_identity::tls::{ClientAuth, TlsError, server_config};
 use prometheus_client::registry::Registry;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,11 +23,13 @@ use tokio::task::JoinSet;
 use crate::attest::Attestors;
 use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
+use crate::attest::kubernetes::Clusters;
 use crate::authority::files::{FileError, cannot, private_directory};
 use crate::authority::{Authority, AuthorityError};
 use crate::config::Config;
 use crate::issue::Issuance;
 use crate::issue::token::TokenRules;
+use crate::key_status::KeyStatus;
 use crate::log::{IssuanceLog, LogError};
 use crate::metrics::{LogMetrics, Metrics};
 use crate::own_svid::{self, OwnSvidError};
@@ -116,7 +119,6 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         now,
     )?);
     let (mut registry, readiness) = (Registry::default(), Readiness::new());
-    let metrics = Metrics::register(&mut registry);
     let database = open_store(&config, shutdown.clone()).await?;
     let Some(database) = database else {
         return Ok(());
@@ -127,8 +129,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     let attestors = Attestors {
         join_tokens: JoinTokens::new(database.clone(), config.trust_domain.clone()),
         jwt_issuers: JwtIssuers::start(config.issuers)?,
+        clusters: Clusters::start(config.kubernetes, &config.trust_domain)?,
         store: Arc::clone(&store),
     };
+    let key_status = KeyStatus::of(attestors.verifiers());
+    let metrics = Metrics::register(&mut registry, key_status.clone());
     let issuance = Arc::new(Issuance {
         authority,
         attestors,
@@ -178,7 +183,8 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         identity,
     ));
     let (ops_stop, ops_stopped) = watch::channel(());
-    let operator = OpsEndpoint::new(registry, readiness);
+    let status = move || json!({"issuers": key_status.json(SystemTime::now())});
+    let operator = OpsEndpoint::new(registry, readiness).json("/status", status);
     let operator = tokio::spawn(ops::serve(ops_listener, operator, closed(ops_stopped)));
 
     tracing::info!(%address, %ops_address, trust_domain = %config.trust_domain, "ready to issue");

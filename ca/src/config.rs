@@ -1,5 +1,7 @@
 //! The configuration, `ca.yaml`: read once, every mistake reported at once.
 
+mod issuers;
+mod kubernetes;
 mod storage;
 pub(crate) mod tokens;
 
@@ -8,25 +10,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_identity::TrustDomain;
-use countersign_identity::jwt::{Algorithm, IssuerRules};
-use countersign_identity::keys::IssuerEndpoint;
 use countersign_policy::yaml::{self, Diagnostics, Fields, Value};
-use url::Url;
 
 use crate::attest::jwt::IssuerConfig;
-use crate::attest::template::Template;
+use crate::attest::kubernetes::ClusterConfig;
 use crate::issue::TtlLimits;
 use crate::store::PostgresConfig;
 use tokens::{BundleEndpointConfig, JwtConfig, OidcConfig};
 
-/// How far an issuer's clock may be from ours.
-const LEEWAY: Duration = Duration::from_secs(30);
 /// No SVID is valid for longer: an intermediate, which must outlive it, is replaced with 30 days left.
 const LONGEST_TTL: Duration = Duration::from_hours(24 * 7);
 const ADDRESS: &str = "an address such as 127.0.0.1:15010";
 
 /// Everything that `ca.yaml` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Config {
     /// What is issued for.
     pub(crate) trust_domain: TrustDomain,
@@ -48,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) bundle_endpoint: Option<BundleEndpointConfig>,
     /// Whose JWTs attest.
     pub(crate) issuers: Vec<IssuerConfig>,
+    /// Whose pods' service account tokens attest.
+    pub(crate) kubernetes: Vec<ClusterConfig>,
 }
 
 impl Config {
@@ -73,7 +72,19 @@ fn config(value: Value<'_>) -> Option<Config> {
         let jwt = fields.default("jwt", JwtConfig::DEFAULT, tokens::jwt);
         let oidc = fields.optional("oidc", tokens::oidc);
         let bundle_endpoint = fields.optional("bundleEndpoint", tokens::bundle_endpoint);
-        let issuers = fields.default("issuers", Vec::new(), |v| issuers(v, trust_domain.as_ref()));
+        let issuers = fields.default("issuers", Vec::new(), |v| {
+            issuers::read(v, trust_domain.as_ref())
+        });
+        let kubernetes = fields.default("kubernetes", Vec::new(), kubernetes::read);
+        let (issuers, kubernetes) = (issuers?, kubernetes?);
+        let shared = issuers.iter().map(|issuer| &issuer.rules.issuer).find(|issuer| {
+            kubernetes.iter().any(|cluster| cluster.rules.issuer == **issuer)
+        });
+        if let Some(issuer) = shared {
+            return value.mistake(format!(
+                "the issuer {issuer:?} is in `issuers` and in `kubernetes`: its tokens can be judged in one way only"
+            ));
+        }
         Some(Config {
             trust_domain: trust_domain?,
             data_directory: data_directory?.into(),
@@ -84,7 +95,8 @@ fn config(value: Value<'_>) -> Option<Config> {
             jwt: jwt?,
             oidc: oidc?,
             bundle_endpoint: bundle_endpoint?,
-            issuers: issuers?,
+            issuers,
+            kubernetes,
         })
     })
 }
@@ -129,110 +141,24 @@ fn ttl_limits_in(
     Some(limits)
 }
 
-fn issuers(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<Vec<IssuerConfig>> {
-    let mut seen = Vec::new();
-    value.list("issuers", |item| {
-        let config = issuer(item, trust_domain)?;
-        if seen.contains(&config.rules.issuer) {
-            return item.mistake(format!(
-                "the issuer {:?} is given twice",
-                config.rules.issuer
-            ));
-        }
-        seen.push(config.rules.issuer.clone());
-        Some(config)
-    })
-}
-
-fn issuer(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<IssuerConfig> {
-    const URL: &str = "a URL such as https://ci.example/keys";
-    value.mapping(|fields| {
-        let issuer = fields.required("issuer", Value::string);
-        let audiences = fields.required("audiences", |v| {
-            v.non_empty_list("audiences", Value::string)
-        });
-        let algorithms = fields.default("algorithms", Algorithm::DEFAULT.to_vec(), |v| {
-            v.non_empty_list("algorithms", |v| {
-                v.parsed("a signature algorithm such as ES256")
-            })
-        });
-        let discovery_url = fields.optional("discoveryUrl", |v| v.parsed::<Url>(URL));
-        let jwks_uri = fields.optional("jwksUri", |v| v.parsed::<Url>(URL));
-        let allow_http = fields.default("allowHttp", false, Value::bool);
-        let allow_private = fields.default("allowPrivateAddresses", false, Value::bool);
-        let ca_file = fields.optional("caFile", Value::text);
-        let template = fields.required("spiffeId", |v| template(v, trust_domain));
-        let issuer = issuer?;
-        let endpoint = IssuerEndpoint {
-            discovery_url: discovery_url?,
-            jwks_uri: jwks_uri?,
-            allow_http: allow_http?,
-            allow_private_addresses: allow_private?,
-            ca_file: ca_file?.map(PathBuf::from),
-            ..IssuerEndpoint::new(issuer.clone())
-        };
-        if let Err(error) = endpoint.check() {
-            return value.mistake(error.to_string());
-        }
-        let rules = IssuerRules {
-            issuer,
-            audiences: audiences?,
-            algorithms: algorithms?,
-            leeway: LEEWAY,
-        };
-        Some(IssuerConfig {
-            endpoint,
-            rules,
-            template: template?,
-        })
-    })
-}
-
-/// Without a trust domain, that mistake has been reported, and nothing can be said of the template.
-fn template(value: Value<'_>, trust_domain: Option<&TrustDomain>) -> Option<Template> {
-    let text = value.text()?;
-    match Template::parse(text, trust_domain?) {
-        Ok(template) => Some(template),
-        Err(error) => value.mistake(error.to_string()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Config, String> {
+    pub(crate) fn read(text: &str) -> Result<Config, String> {
         yaml::read("ca.yaml", text, config).map_err(|mistakes| mistakes.to_string())
     }
 
-    const MINIMAL: &str = "trustDomain: shop.example\ndataDirectory: /var/ca\n\
+    pub(crate) const MINIMAL: &str = "trustDomain: shop.example\ndataDirectory: /var/ca\n\
                            listen: 127.1.2.1:15010\nops: 127.1.2.1:15011\n";
 
     #[test]
     fn the_minimum_has_defaults() {
         let config = read(MINIMAL).unwrap();
         assert_eq!(config.svid, DEFAULT_TTLS);
-        assert_eq!(config.issuers, []);
+        assert!(config.issuers.is_empty());
         assert_eq!(config.postgres, None);
         assert_eq!(config.data_directory, Path::new("/var/ca"));
-    }
-
-    #[test]
-    fn an_issuer_is_read_whole() {
-        let config = read(&format!(
-            "{MINIMAL}svid: {{defaultTtl: 10m, minTtl: 30s}}\nissuers:\n- issuer: https://ci.example\n  \
-             audiences: [countersign-ca]\n  discoveryUrl: http://127.0.0.1:1/metadata\n  allowHttp: true\n  \
-             allowPrivateAddresses: true\n  algorithms: [ES256]\n  \
-             spiffeId: \"spiffe://shop.example/ns/{{claims.ns}}/sa/{{claims.sa}}\"\n"
-        ))
-        .unwrap();
-        assert_eq!(config.svid.min, Duration::from_secs(30));
-        let [issuer] = config.issuers.as_slice() else {
-            panic!("one issuer")
-        };
-        assert_eq!(issuer.rules.algorithms, [Algorithm::Es256]);
-        assert_eq!(issuer.rules.issuer, "https://ci.example");
-        assert!(issuer.endpoint.allow_http && issuer.endpoint.allow_private_addresses);
     }
 
     #[test]
@@ -285,18 +211,5 @@ mod tests {
         ] {
             assert!(mistakes.contains(expected), "{expected}\n{mistakes}");
         }
-    }
-
-    #[test]
-    fn a_template_of_another_trust_domain_is_a_mistake() {
-        let mistakes = read(&format!(
-            "{MINIMAL}issuers:\n- {{issuer: 'https://ci.example', audiences: [a], spiffeId: 'spiffe://other.example/x'}}\n"
-        ))
-        .unwrap_err();
-        assert!(mistakes.contains("ca.yaml:6:"), "{mistakes}");
-        assert!(
-            mistakes.contains("must begin with `spiffe://shop.example/`"),
-            "{mistakes}"
-        );
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod csr;
 mod fault;
 mod issue;
+mod key_status;
 mod log;
 mod metrics;
 mod own_svid;

@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::attest::Kind;
 use crate::authority::tokens::Use;
+use crate::key_status::KeyStatus;
 use crate::log::chain::Head;
 use crate::refusal::Refusal;
 
@@ -42,7 +43,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers them.
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry, keys: KeyStatus) -> Self {
         let metrics = Self {
             issued: Family::default(),
             tokens: Family::default(),
@@ -71,6 +72,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.duration.clone(),
         );
+        registry.register_collector(Box::new(keys));
         metrics
     }
 

@@ -6,9 +6,12 @@ use chrono::{DateTime, Utc};
 use countersign_identity::{SpiffeId, SvidError, TrustDomain};
 use tonic::{Code, Status};
 
+use crate::attest::TokenRouteError;
 use crate::attest::join_token::JoinTokenError;
 use crate::attest::jwt::JwtError;
+use crate::attest::kubernetes::{KubernetesError, PodError};
 use crate::attest::renewal::RenewalError;
+use crate::attest::token_verifier::VerifyError;
 use crate::authority::profile::ProfileError;
 use crate::authority::tokens::SignError;
 use crate::csr::CsrError;
@@ -42,9 +45,15 @@ pub(crate) enum Refusal {
     /// A join token that is not good.
     #[error(transparent)]
     JoinToken(JoinTokenError),
+    /// A JWT that is nobody's here.
+    #[error(transparent)]
+    TokenRoute(#[from] TokenRouteError),
     /// A JWT that is not good.
     #[error(transparent)]
     Jwt(#[from] JwtError),
+    /// A service account token that is not good.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     /// An SVID that is not good.
     #[error(transparent)]
     Renewal(#[from] RenewalError),
@@ -109,8 +118,17 @@ impl Refusal {
             Self::Ttl { .. } => "ttl",
             Self::NoEvidence => "no-evidence",
             Self::JoinToken(_) => "join-token",
-            Self::Jwt(JwtError::NoKeys { .. }) => "issuer-keys",
-            Self::Jwt(_) => "jwt",
+            Self::Jwt(JwtError::Verify(VerifyError::NoKeys { .. }))
+            | Self::Kubernetes(KubernetesError::Verify(VerifyError::NoKeys { .. })) => {
+                "issuer-keys"
+            }
+            Self::Jwt(JwtError::NotAllowed { .. }) => "not-allowed",
+            Self::Kubernetes(error) if matches!(error.denied(), Some(PodError::NotAllowed(_))) => {
+                "not-allowed"
+            }
+            Self::TokenRoute(_) | Self::Jwt(_) => "jwt",
+            Self::Kubernetes(KubernetesError::ApiServer { .. }) => "api-server",
+            Self::Kubernetes(_) => "kubernetes",
             Self::Renewal(_) => "renewal",
             Self::OtherTrustDomain { .. } => "other-trust-domain",
             Self::Reserved(_) => "reserved-id",
@@ -130,16 +148,23 @@ impl Refusal {
             Self::Csr(_) | Self::WitKey(_) | Self::Audience(_) | Self::Ttl { .. } => {
                 Code::InvalidArgument
             }
-            Self::Jwt(JwtError::NoKeys { .. })
+            Self::Kubernetes(error) if error.is_outage() => Code::Unavailable,
+            Self::Kubernetes(error) if error.denied().is_some() => Code::PermissionDenied,
+            Self::Jwt(JwtError::Verify(VerifyError::NoKeys { .. }))
             | Self::JoinToken(JoinTokenError::Store(_))
             | Self::IntermediateEnds { .. }
             | Self::Log(_) => Code::Unavailable,
-            Self::Jwt(JwtError::Claims(_) | JwtError::SystemNamespace(_))
+            Self::Jwt(
+                JwtError::NotAllowed { .. } | JwtError::Claims { .. } | JwtError::MeshPart { .. },
+            )
             | Self::OtherTrustDomain { .. }
             | Self::Reserved(_) => Code::PermissionDenied,
-            Self::NoEvidence | Self::JoinToken(_) | Self::Jwt(_) | Self::Renewal(_) => {
-                Code::Unauthenticated
-            }
+            Self::NoEvidence
+            | Self::JoinToken(_)
+            | Self::TokenRoute(_)
+            | Self::Jwt(_)
+            | Self::Kubernetes(_)
+            | Self::Renewal(_) => Code::Unauthenticated,
             Self::Certificate(_)
             | Self::Product(_)
             | Self::Sign(_)
@@ -153,9 +178,15 @@ impl Refusal {
     /// What the caller is told. Files, addresses and internals of the CA are for its log only.
     fn public_message(&self) -> String {
         match self {
-            Self::Jwt(JwtError::NoKeys { issuer, .. }) => format!(
-                "the keys of the issuer {issuer:?} are not available to the CA, whose log says why; try again"
+            Self::Kubernetes(KubernetesError::ApiServer { cluster, .. }) => format!(
+                "the API server of the cluster {cluster:?} cannot be asked by the CA, whose log says why; try again"
             ),
+            Self::Jwt(JwtError::Verify(VerifyError::NoKeys { issuer, .. }))
+            | Self::Kubernetes(KubernetesError::Verify(VerifyError::NoKeys { issuer, .. })) => {
+                format!(
+                    "the keys of the issuer {issuer:?} are not available to the CA, whose log says why; try again"
+                )
+            }
             Self::JoinToken(JoinTokenError::Store(_))
             | Self::Log(_)
             | Self::Certificate(_)
@@ -180,6 +211,7 @@ impl From<Refusal> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attest::kubernetes::ApiServerError;
     use crate::authority::files::FileError;
     use crate::store::StoreError;
 
@@ -193,10 +225,18 @@ mod tests {
         for refusal in [
             Refusal::Log(file().into()),
             Refusal::JoinToken(JoinTokenError::Store(file())),
-            Refusal::Jwt(JwtError::NoKeys {
+            Refusal::Internal("/var/ca".to_owned()),
+            Refusal::Kubernetes(KubernetesError::ApiServer {
+                cluster: "https://kubernetes.default.svc".to_owned(),
+                error: Box::new(ApiServerError::TokenFile {
+                    path: "/var/ca/token".into(),
+                    error: std::io::Error::other("10.0.0.1"),
+                }),
+            }),
+            Refusal::Jwt(JwtError::Verify(VerifyError::NoKeys {
                 issuer: "https://ci.example".to_owned(),
                 reason: "cannot connect to 10.0.0.1:443, see /var/ca".to_owned(),
-            }),
+            })),
         ] {
             assert!(refusal.to_string().contains("/var/ca"), "the log is");
             let status = Status::from(refusal);

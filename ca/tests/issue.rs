@@ -190,6 +190,44 @@ async fn a_token_of_a_configured_issuer_attests() {
 }
 
 #[tokio::test]
+async fn allow_rules_choose_among_an_issuers_good_tokens() {
+    let issuer = Issuer::start();
+    let rule = r#"claims.repository == "acme/shop" && claims.ref == "refs/heads/main""#;
+    let home = Home::new(&format!("{}  allow:\n  - {rule}\n", issuer.config()));
+    let ca = Ca::start(&home);
+    let token =
+        |reference: &str| issuer.token(&json!({"repository": "acme/shop", "ref": reference}));
+    let svid = ask(&ca, &home, request(jwt(token("refs/heads/main")))).await;
+    assert_eq!(svid.unwrap().id().as_str(), ORDERS);
+    for (token, expected) in [
+        (token("refs/heads/evil"), " is false"),
+        (
+            issuer.token(&json!({"repository": "acme/shop"})),
+            " fails, there is no ref",
+        ),
+    ] {
+        let refused = ask(&ca, &home, request(jwt(token))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        let told = format!(
+            "issuer {:?}: no rule of `allow` lets it in: {rule:?}{expected}",
+            issuer.name()
+        );
+        assert_eq!(refused.message(), told);
+    }
+    let metrics = ca.get("/metrics");
+    let age = format!(
+        "countersign_ca_issuer_keys_age_seconds{{issuer=\"{}\"}} ",
+        issuer.name()
+    );
+    assert!(metrics.contains(&age), "{metrics}");
+    let status = ca.get("/status");
+    assert!(
+        status.contains(r#""keys":["ci-1"]"#) && status.contains(r#""last_error":null"#),
+        "{status}"
+    );
+}
+
+#[tokio::test]
 async fn an_issuer_out_of_reach_is_a_reason_to_try_again() {
     let issuer = Issuer::start();
     let unreachable = issuer

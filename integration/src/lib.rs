@@ -4,7 +4,9 @@
 //! Helpers return errors, and tests unwrap them.
 
 pub mod http;
+pub mod kubernetes;
 pub mod loopback;
 pub mod mesh;
 pub mod process;
 pub mod programs;
+pub mod tools;

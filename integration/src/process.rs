@@ -28,9 +28,18 @@ impl Program {
         arguments: impl IntoIterator<Item = A>,
         directory: &Path,
     ) -> io::Result<Self> {
+        let mut command = Command::new(path);
+        command.args(arguments);
+        Self::start_command(name, command, directory)
+    }
+
+    /// As [`Program::start`], with an environment and the like of its own.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_command(name: &str, mut command: Command, directory: &Path) -> io::Result<Self> {
         let file = |suffix: &str| File::create(directory.join(format!("{name}.{suffix}")));
-        let child = Command::new(path)
-            .args(arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(file("out")?)
             .stderr(file("err")?)

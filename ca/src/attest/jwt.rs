@@ -1,26 +1,33 @@
-//! Tokens of configured issuers: a CI job, a VM, another cluster.
+//! Tokens of configured issuers: a CI job, a VM, another cloud.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use countersign_identity::SpiffeId;
-use countersign_identity::jwt::{self, IssuerRules, TokenError, VerifiedToken};
-use countersign_identity::keys::{FollowError, IssuerEndpoint, KeyFollower, KeyState};
-use countersign_identity::spiffe::system;
+use countersign_identity::jwt::IssuerRules;
+use countersign_identity::keys::{FollowError, IssuerEndpoint};
+use countersign_policy::ObjectShape;
 
-use super::template::{ClaimError, Template};
-use super::{Attested, Kind};
+use super::allow::{AllowRules, NotAllowed};
+use super::template::{FieldError, Template};
+use super::token_verifier::{TokenVerifier, VerifyError};
+use super::{Attested, Kind, MeshPart, guard_mesh_parts, shortened};
 use crate::refusal::Refusal;
 
-/// How long a caller waits for keys that are being fetched.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What allow rules of an issuer ask about: any claim may be there or not.
+pub(crate) const CLAIMS: ObjectShape = ObjectShape {
+    variable: "claims",
+    fields: None,
+};
 
 /// One issuer, as configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct IssuerConfig {
     /// Where its keys are.
     pub(crate) endpoint: IssuerEndpoint,
     /// What its tokens must satisfy.
     pub(crate) rules: IssuerRules,
+    /// Which of its good tokens are let in.
+    pub(crate) allow: AllowRules,
     /// Which SPIFFE ID they prove.
     pub(crate) template: Template,
 }
@@ -30,36 +37,41 @@ pub(crate) struct IssuerConfig {
 pub(crate) enum JwtError {
     /// The token is not good.
     #[error(transparent)]
-    Token(#[from] TokenError),
-    /// Nobody configured its issuer.
-    #[error("the issuer {0:?} is not among the `issuers` of the CA's configuration")]
-    UnknownIssuer(String),
-    /// The issuer's keys are not there.
-    #[error("the keys of the issuer {issuer:?} are not available: {reason}; try again")]
-    NoKeys {
+    Verify(#[from] VerifyError),
+    /// No rule lets it in.
+    #[error("issuer {issuer:?}: {error}")]
+    NotAllowed {
         /// The issuer.
         issuer: String,
-        /// The last error.
-        reason: String,
+        /// What became of each rule.
+        error: NotAllowed,
     },
     /// Its claims make no SPIFFE ID.
-    #[error(transparent)]
-    Claims(#[from] ClaimError),
+    #[error("issuer {issuer:?}: {error}")]
+    Claims {
+        /// The issuer.
+        issuer: String,
+        /// Why not.
+        error: FieldError,
+    },
     /// Its claims make an ID of this mesh's own parts.
-    #[error(
-        "the token proves {0}, which is in the namespace of the mesh's own parts; for that, the issuer's `spiffeId` must \
-         write the namespace `{ns}` out, not take it from a claim", ns = system::NAMESPACE
-    )]
-    SystemNamespace(SpiffeId),
+    #[error("issuer {issuer:?}: {error}")]
+    MeshPart {
+        /// The issuer.
+        issuer: String,
+        /// Which, and what to do.
+        error: MeshPart,
+    },
 }
 
 /// Every configured issuer.
 pub(crate) struct JwtIssuers(Vec<JwtIssuer>);
 
-struct JwtIssuer {
-    rules: IssuerRules,
+/// One configured issuer.
+pub(crate) struct JwtIssuer {
+    verifier: TokenVerifier,
+    allow: AllowRules,
     template: Template,
-    keys: KeyFollower,
 }
 
 impl JwtIssuers {
@@ -72,12 +84,13 @@ impl JwtIssuers {
             let IssuerConfig {
                 endpoint,
                 rules,
+                allow,
                 template,
             } = config;
             Ok(JwtIssuer {
-                rules,
+                verifier: TokenVerifier::start(endpoint, rules)?,
+                allow,
                 template,
-                keys: KeyFollower::spawn(endpoint)?,
             })
         };
         issuers
@@ -87,68 +100,56 @@ impl JwtIssuers {
             .map(Self)
     }
 
-    /// The identity that `token` proves.
+    /// The issuer that tokens name so.
+    pub(crate) fn find(&self, issuer: &str) -> Option<&JwtIssuer> {
+        self.0
+            .iter()
+            .find(|candidate| candidate.verifier.issuer() == issuer)
+    }
+
+    /// The verifiers of all issuers.
+    pub(crate) fn verifiers(&self) -> impl Iterator<Item = &TokenVerifier> {
+        self.0.iter().map(|issuer| &issuer.verifier)
+    }
+}
+
+impl JwtIssuer {
+    /// The identity that `token` proves. The steps: verify it, ask the allow rules, make the SPIFFE ID, guard the mesh's own.
     ///
     /// # Errors
     /// When it proves none.
     pub(crate) async fn attest(&self, token: &str, now: SystemTime) -> Result<Attested, Refusal> {
-        let named = jwt::unverified_issuer(token).map_err(JwtError::Token)?;
-        let Some(issuer) = self.0.iter().find(|issuer| issuer.rules.issuer == named) else {
-            return Err(JwtError::UnknownIssuer(shortened(&named)).into());
-        };
-        let verified = issuer.verify(token, now).await?;
-        let id = issuer
+        let issuer = || self.verifier.issuer().to_owned();
+        let verified = self
+            .verifier
+            .verify(token, now)
+            .await
+            .map_err(JwtError::from)?;
+        let claims = verified.claims();
+        self.allow
+            .check(claims)
+            .map_err(|error| JwtError::NotAllowed {
+                issuer: issuer(),
+                error,
+            })?;
+        let id: SpiffeId = self
             .template
-            .apply(verified.claims())
-            .map_err(JwtError::Claims)?;
-        // An issuer that lets its users choose a claim must not thereby let them become the control plane.
-        let system_path = format!("/ns/{}/", system::NAMESPACE);
-        if id.path().starts_with(&system_path) && !issuer.template.writes_out(&system_path) {
-            return Err(JwtError::SystemNamespace(id).into());
-        }
+            .apply(claims)
+            .map_err(|error| JwtError::Claims {
+                issuer: issuer(),
+                error,
+            })?;
+        guard_mesh_parts(&id, &self.template).map_err(|error| JwtError::MeshPart {
+            issuer: issuer(),
+            error,
+        })?;
         let detail = match verified.subject() {
-            Some(subject) => format!("issuer {named:?}, subject {:?}", shortened(subject)),
-            None => format!("issuer {named:?}"),
+            Some(subject) => format!("issuer {:?}, subject {:?}", issuer(), shortened(subject)),
+            None => format!("issuer {:?}", issuer()),
         };
         Ok(Attested::new(id, Kind::Jwt, detail))
     }
 }
 
-/// Text from outside, short enough for a status and a log line. A subject has at most 255 characters (OpenID Connect §2).
-fn shortened(text: &str) -> String {
-    text.chars().take(255).collect()
-}
-
-impl JwtIssuer {
-    /// Verifies with the keys that there are; if the token names another, with those that the issuer has now.
-    async fn verify(&self, token: &str, now: SystemTime) -> Result<VerifiedToken, JwtError> {
-        let known = tokio::time::timeout(PATIENCE, self.keys.settled())
-            .await
-            .unwrap_or_else(|_| self.keys.state());
-        match self.verify_with(&known, token, now) {
-            Err(JwtError::Token(TokenError::UnknownKey {
-                key_id: Some(key_id),
-            })) => {
-                let fresh = self.keys.look_for_key(&key_id, PATIENCE).await;
-                self.verify_with(&fresh, token, now)
-            }
-            verdict => verdict,
-        }
-    }
-
-    fn verify_with(
-        &self,
-        state: &KeyState,
-        token: &str,
-        now: SystemTime,
-    ) -> Result<VerifiedToken, JwtError> {
-        let Some(keys) = &state.keys else {
-            let reason = state.last_error.clone();
-            return Err(JwtError::NoKeys {
-                issuer: self.rules.issuer.clone(),
-                reason: reason.unwrap_or_else(|| "they are still being fetched".to_owned()),
-            });
-        };
-        Ok(jwt::verify(token, &self.rules, keys, now)?)
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,29 @@
 //! How a caller proves which workload it is. One file per kind of evidence; [`Attestors::attest`] chooses.
 
+pub(crate) mod allow;
 pub(crate) mod join_token;
 pub(crate) mod jwt;
+pub(crate) mod kubernetes;
 pub(crate) mod renewal;
 pub(crate) mod template;
+pub(crate) mod token_verifier;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use countersign_api::transport::Caller;
+use countersign_identity::jwt::{self as tokens, TokenError};
+use countersign_identity::spiffe::system;
 use countersign_identity::{IdentityStore, SpiffeId};
 use zeroize::Zeroizing;
 
 use crate::refusal::Refusal;
 use join_token::JoinTokens;
 use jwt::JwtIssuers;
+use kubernetes::Clusters;
+use template::Template;
+use token_verifier::TokenVerifier;
 
 /// What a caller shows.
 pub(crate) enum Evidence {
@@ -34,6 +42,8 @@ pub(crate) enum Kind {
     JoinToken,
     /// See [`jwt`].
     Jwt,
+    /// See [`kubernetes`].
+    Kubernetes,
     /// See [`renewal`].
     Renewal,
     /// The CA's own SVID: nobody else can have it.
@@ -46,6 +56,7 @@ impl Kind {
         match self {
             Self::JoinToken => "join-token",
             Self::Jwt => "jwt",
+            Self::Kubernetes => "kubernetes",
             Self::Renewal => "renewal",
             Self::Own => "own",
         }
@@ -73,7 +84,7 @@ impl Attested {
 
     /// The CA itself, for its own server.
     pub(crate) fn own(authority: &crate::authority::Authority) -> Self {
-        let id = countersign_identity::spiffe::system::ca(authority.trust_domain());
+        let id = system::ca(authority.trust_domain());
         Self::new(id, Kind::Own, String::new())
     }
 
@@ -93,10 +104,46 @@ impl Attested {
     }
 }
 
+/// Why a token leads to nobody who could verify it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TokenRouteError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] TokenError),
+    /// Nobody configured its issuer.
+    #[error(
+        "the issuer {0:?} is not among the `issuers` and `kubernetes` of the CA's configuration"
+    )]
+    UnknownIssuer(String),
+}
+
+/// An ID of the mesh's own parts, made of what callers may choose.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "what was shown proves {0}, which is in the namespace of the mesh's own parts; for that, `spiffeId` must write the \
+     namespace `{ns}` out, not take it from a placeholder", ns = system::NAMESPACE
+)]
+pub(crate) struct MeshPart(SpiffeId);
+
+/// An issuer that lets its users choose a claim must not thereby let them become the control plane.
+fn guard_mesh_parts(id: &SpiffeId, template: &Template) -> Result<(), MeshPart> {
+    let system_path = format!("/ns/{}/", system::NAMESPACE);
+    if id.path().starts_with(&system_path) && !template.writes_out(&system_path) {
+        return Err(MeshPart(id.clone()));
+    }
+    Ok(())
+}
+
+/// Text from outside, short enough for a status and a log line. A subject has at most 255 characters (OpenID Connect §2).
+fn shortened(text: &str) -> String {
+    text.chars().take(255).collect()
+}
+
 /// All attestors.
 pub(crate) struct Attestors {
     pub(crate) join_tokens: JoinTokens,
     pub(crate) jwt_issuers: JwtIssuers,
+    pub(crate) clusters: Clusters,
     /// What the CA's server verifies clients by.
     pub(crate) store: Arc<IdentityStore>,
 }
@@ -117,8 +164,27 @@ impl Attestors {
                 let attested = self.join_tokens.redeem(&token, now).await;
                 attested.map_err(Refusal::JoinToken)
             }
-            Evidence::Jwt(token) => self.jwt_issuers.attest(&token, now).await,
+            Evidence::Jwt(token) => self.attest_token(&token, now).await,
             Evidence::Renewal => renewal::attest(caller, &self.store, now),
         }
+    }
+
+    /// The token says whose it is, and so who verifies it; nothing else of it is believed yet.
+    async fn attest_token(&self, token: &str, now: SystemTime) -> Result<Attested, Refusal> {
+        let issuer = tokens::unverified_issuer(token).map_err(TokenRouteError::from)?;
+        if let Some(cluster) = self.clusters.find(&issuer) {
+            return cluster.attest(token, now).await;
+        }
+        match self.jwt_issuers.find(&issuer) {
+            Some(known) => known.attest(token, now).await,
+            None => Err(TokenRouteError::UnknownIssuer(shortened(&issuer)).into()),
+        }
+    }
+
+    /// The verifiers whose keys are followed.
+    pub(crate) fn verifiers(&self) -> impl Iterator<Item = &TokenVerifier> {
+        self.jwt_issuers
+            .verifiers()
+            .chain(self.clusters.verifiers())
     }
 }

@@ -1,4 +1,5 @@
-//! From the claims of a token to a SPIFFE ID: `spiffe://shop.example/ns/{claims.ns}/sa/{claims.sa}`.
+//! From the claims of a token, or the fields of a certificate, to a SPIFFE ID:
+//! `spiffe://shop.example/ns/{claims.ns}/sa/{claims.sa}`.
 //!
 //! The trust domain is written out, never taken from a claim. Each placeholder stands in a path segment of its own: with two
 //! in one, `a-b` and `c` would make the same identity as `a` and `b-c`. A claim that is not written in the characters of a
@@ -9,12 +10,28 @@ use std::fmt;
 use countersign_identity::{SpiffeId, SpiffeIdError, TrustDomain};
 use serde_json::{Map, Value};
 
+/// What a template takes its values from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// `{claims.x}`.
+    Token,
+}
+
+impl Source {
+    /// What placeholders begin with.
+    const fn root(self) -> &'static str {
+        match self {
+            Self::Token => "claims",
+        }
+    }
+}
+
 /// Why a template is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TemplateError {
     /// A `{` that begins no placeholder, or a `}` that ends none.
-    #[error("`{0}` is no placeholder; expected `{{claims.NAME}}` or `{{claims[\"NAME\"]}}`")]
-    Placeholder(String),
+    #[error("`{0}` is no placeholder; expected `{{{1}.NAME}}` or `{{{1}[\"NAME\"]}}`")]
+    Placeholder(String, &'static str),
     /// See the module.
     #[error(
         "the path segment `{0}` has more than one placeholder, so that different claims could make the same ID"
@@ -30,36 +47,39 @@ pub(crate) enum TemplateError {
     SpiffeId(#[from] SpiffeIdError),
 }
 
-/// Why claims make no SPIFFE ID.
+/// Why claims or fields make no SPIFFE ID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ClaimError {
+pub(crate) enum FieldError {
     /// It is not there.
-    #[error("the token has no claim `{0}`, which its SPIFFE ID is made of")]
-    Missing(ClaimPath),
+    #[error("{0} is missing, which its SPIFFE ID is made of")]
+    Missing(FieldPath),
     /// Not a string.
-    #[error("the token's claim `{0}`, which its SPIFFE ID is made of, is not a string")]
-    NotString(ClaimPath),
+    #[error("{0}, which its SPIFFE ID is made of, is not a string")]
+    NotString(FieldPath),
     /// Not fit for a path segment.
     #[error(
-        "the token's claim `{0}`, which its SPIFFE ID is made of, must be of letters, digits, `.`, `-` and `_` \
+        "{0}, which its SPIFFE ID is made of, must be of letters, digits, `.`, `-` and `_` \
          (SPIFFE-ID §2.2)"
     )]
-    Characters(ClaimPath),
+    Characters(FieldPath),
     /// Too long, or `.` or `..`.
-    #[error("the token's claims make no SPIFFE ID: {0}")]
+    #[error("its values make no SPIFFE ID: {0}")]
     SpiffeId(#[from] SpiffeIdError),
 }
 
-/// The way to a claim, through objects.
+/// The way to a claim or field, through objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ClaimPath(Vec<String>);
+pub(crate) struct FieldPath {
+    source: Source,
+    names: Vec<String>,
+}
 
-impl ClaimPath {
-    fn find<'a>(&self, claims: &'a Map<String, Value>) -> Result<&'a str, ClaimError> {
+impl FieldPath {
+    fn find<'a>(&self, claims: &'a Map<String, Value>) -> Result<&'a str, FieldError> {
         let (first, rest) = self
-            .0
+            .names
             .split_first()
-            .ok_or_else(|| ClaimError::Missing(self.clone()))?;
+            .ok_or_else(|| FieldError::Missing(self.clone()))?;
         let value = rest
             .iter()
             .try_fold(claims.get(first), |value, name| {
@@ -67,27 +87,30 @@ impl ClaimPath {
             })
             .flatten();
         let text = value
-            .ok_or_else(|| ClaimError::Missing(self.clone()))?
+            .ok_or_else(|| FieldError::Missing(self.clone()))?
             .as_str()
-            .ok_or_else(|| ClaimError::NotString(self.clone()))?;
+            .ok_or_else(|| FieldError::NotString(self.clone()))?;
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if text.is_empty() || !text.chars().all(fits) {
-            return Err(ClaimError::Characters(self.clone()));
+            return Err(FieldError::Characters(self.clone()));
         }
         Ok(text)
     }
 }
 
-impl fmt::Display for ClaimPath {
+impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
+        let name = self.names.join(".");
+        match self.source {
+            Source::Token => write!(f, "the token's claim `{name}`"),
+        }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Claim(ClaimPath),
+    Claim(FieldPath),
 }
 
 /// A template, parsed once.
@@ -99,20 +122,24 @@ impl Template {
     ///
     /// # Errors
     /// When it is malformed, ambiguous, or makes IDs of another trust domain.
-    pub(crate) fn parse(text: &str, trust_domain: &TrustDomain) -> Result<Self, TemplateError> {
+    pub(crate) fn parse(
+        text: &str,
+        trust_domain: &TrustDomain,
+        source: Source,
+    ) -> Result<Self, TemplateError> {
         let prefix = format!("spiffe://{trust_domain}/");
         let Some(path) = text.strip_prefix(&prefix) else {
             return Err(TemplateError::TrustDomain(trust_domain.clone()));
         };
         let mut pieces = vec![Piece::Text(prefix)];
-        pieces.extend(parse_path(path)?);
+        pieces.extend(parse_path(path, source)?);
         let template = Self(pieces);
         // What can be known to be wrong, is wrong now and not at the first token.
         template
-            .fill(|_| Ok::<_, ClaimError>("x"))
+            .fill(|_| Ok::<_, FieldError>("x"))
             .map_err(|error| match error {
-                ClaimError::SpiffeId(error) => TemplateError::SpiffeId(error),
-                other => TemplateError::Placeholder(other.to_string()),
+                FieldError::SpiffeId(error) => TemplateError::SpiffeId(error),
+                other => TemplateError::Placeholder(other.to_string(), source.root()),
             })?;
         Ok(template)
     }
@@ -121,7 +148,7 @@ impl Template {
     ///
     /// # Errors
     /// When a claim is missing, or unfit.
-    pub(crate) fn apply(&self, claims: &Map<String, Value>) -> Result<SpiffeId, ClaimError> {
+    pub(crate) fn apply(&self, claims: &Map<String, Value>) -> Result<SpiffeId, FieldError> {
         self.fill(|path| path.find(claims))
     }
 
@@ -142,8 +169,8 @@ impl Template {
 
     fn fill<'a>(
         &self,
-        mut claim: impl FnMut(&ClaimPath) -> Result<&'a str, ClaimError>,
-    ) -> Result<SpiffeId, ClaimError> {
+        mut claim: impl FnMut(&FieldPath) -> Result<&'a str, FieldError>,
+    ) -> Result<SpiffeId, FieldError> {
         let mut id = String::new();
         for piece in &self.0 {
             match piece {
@@ -155,14 +182,14 @@ impl Template {
     }
 }
 
-fn parse_path(path: &str) -> Result<Vec<Piece>, TemplateError> {
+fn parse_path(path: &str, source: Source) -> Result<Vec<Piece>, TemplateError> {
     let mut pieces = Vec::new();
     // Where the segment that is being read begins, and how many placeholders it has had.
     let (mut text, mut in_segment) = (String::new(), 0);
     let mut rest = path;
     while let Some(next) = rest.chars().next() {
         if next == '{' {
-            let (claim, after) = placeholder(rest)?;
+            let (claim, after) = placeholder(rest, source)?;
             in_segment += 1;
             if in_segment > 1 {
                 return Err(TemplateError::SeveralInSegment(segment_of(path, after)));
@@ -173,7 +200,7 @@ fn parse_path(path: &str) -> Result<Vec<Piece>, TemplateError> {
             continue;
         }
         if next == '}' {
-            return Err(TemplateError::Placeholder("}".to_owned()));
+            return Err(TemplateError::Placeholder("}".to_owned(), source.root()));
         }
         if next == '/' {
             in_segment = 0;
@@ -198,17 +225,23 @@ fn segment_of(path: &str, after: &str) -> String {
 }
 
 /// `{claims.a.b}` or `{claims["kubernetes.io"].b}` at the beginning of `text`, and what is after it.
-fn placeholder(text: &str) -> Result<(ClaimPath, &str), TemplateError> {
+fn placeholder(text: &str, source: Source) -> Result<(FieldPath, &str), TemplateError> {
     let end = text.find('}').map_or(text.len(), |end| end + 1);
-    let malformed = || TemplateError::Placeholder(text.get(..end).unwrap_or(text).to_owned());
+    let malformed = || {
+        let shown = text.get(..end).unwrap_or(text).to_owned();
+        TemplateError::Placeholder(shown, source.root())
+    };
     let mut names = Vec::new();
-    let mut rest = text.strip_prefix("{claims").ok_or_else(malformed)?;
+    let mut rest = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_prefix(source.root()))
+        .ok_or_else(malformed)?;
     loop {
         if let Some(after) = rest.strip_prefix('}') {
             if names.is_empty() {
                 return Err(malformed());
             }
-            return Ok((ClaimPath(names), after));
+            return Ok((FieldPath { source, names }, after));
         }
         let (name, after) = if let Some(quoted) = rest.strip_prefix("[\"") {
             quoted.split_once("\"]").ok_or_else(malformed)?
@@ -234,10 +267,11 @@ mod tests {
     use serde_json::json;
 
     fn parse(text: &str) -> Result<Template, TemplateError> {
-        Template::parse(text, &TrustDomain::parse("shop.example").unwrap())
+        let trust_domain = TrustDomain::parse("shop.example").unwrap();
+        Template::parse(text, &trust_domain, Source::Token)
     }
 
-    fn apply(template: &str, claims: Value) -> Result<String, ClaimError> {
+    fn apply(template: &str, claims: Value) -> Result<String, FieldError> {
         let claims = claims.as_object().unwrap().clone();
         parse(template)
             .unwrap()
@@ -272,28 +306,28 @@ mod tests {
         for value in ["", "a/b", "a b", "ä", "%2e", "a\n", "{claims.x}"] {
             let error = apply(template, json!({"ns": value})).unwrap_err();
             assert!(
-                matches!(error, ClaimError::Characters(_)),
+                matches!(error, FieldError::Characters(_)),
                 "{value:?}: {error}"
             );
         }
         for value in [".", ".."] {
             let error = apply(template, json!({"ns": value})).unwrap_err();
             assert!(
-                matches!(error, ClaimError::SpiffeId(_)),
+                matches!(error, FieldError::SpiffeId(_)),
                 "{value:?}: {error}"
             );
         }
         for value in [json!(1), json!(true), json!(["a"]), json!({}), json!(null)] {
             let error = apply(template, json!({"ns": value})).unwrap_err();
             assert!(
-                matches!(error, ClaimError::NotString(_)),
+                matches!(error, FieldError::NotString(_)),
                 "{value}: {error}"
             );
         }
         let error = apply(template, json!({})).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the token has no claim `ns`, which its SPIFFE ID is made of"
+            "the token's claim `ns` is missing, which its SPIFFE ID is made of"
         );
     }
 

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
+use crate::attest::kubernetes::Clusters;
 use crate::authority::TokenLifetimes;
 use crate::authority::tokens::schedule::Lifetimes;
 
@@ -45,6 +46,7 @@ pub(crate) async fn issuance(directory: &Path, now: SystemTime) -> Issuance {
         attestors: Attestors {
             join_tokens: JoinTokens::new(database, shop()),
             jwt_issuers: JwtIssuers::start(Vec::new()).unwrap(),
+            clusters: Clusters::start(Vec::new(), &shop()).unwrap(),
             store,
         },
         authority,
