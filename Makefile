@@ -105,6 +105,10 @@ bench: ## Measure against nginx and Envoy (installs them where it can)
 	$(CARGO) build --locked --release --bins -p countersign-ca -p countersign-control -p countersign-proxy -p countersign-integration
 	$(TARGET)/release/countersign-bench
 
+.PHONY: bench-ca
+bench-ca: ## Measure the CA's issuance beside this machine's rate of signatures
+	$(CARGO) test --locked --release --package countersign-ca --bins --test speed -- --ignored --nocapture --test-threads 1
+
 .PHONY: bench-policy
 bench-policy: ## Measure policy decisions beside Cedar, Rego and Envoy
 	$(CARGO) run --locked --release --manifest-path policy/benches/peers/Cargo.toml --target-dir $(TARGET)

@@ -174,4 +174,6 @@ impl Issuance {
 }
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -67,7 +67,7 @@ pub(crate) async fn issuance(directory: &Path, now: SystemTime) -> Issuance {
     }
 }
 
-fn request(evidence: Evidence, ttl: Duration) -> Request {
+pub(crate) fn request(evidence: Evidence, ttl: Duration) -> Request {
     Request {
         csr: SvidKey::generate().unwrap().csr_der().unwrap(),
         ttl,

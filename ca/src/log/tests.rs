@@ -351,7 +351,7 @@ async fn an_anchor_shows_that_the_newest_entries_are_gone() {
 #[tokio::test]
 async fn entries_are_found_by_what_people_ask_for() {
     let ledger = Ledger::with(3).await;
-    let mut other = record::example("aa");
+    let mut other = record::example("00aa");
     other.spiffe_id = "spiffe://shop.example/ns/shop/sa/payments".to_owned();
     other.attestation.kind = "renewal".to_owned();
     other.time = "2027-01-15T09:00:00.000Z".to_owned();
@@ -372,7 +372,7 @@ async fn entries_are_found_by_what_people_ask_for() {
             ..all()
         })
         .await,
-        ["aa"]
+        ["00aa"]
     );
     assert_eq!(
         find(Filter {
@@ -382,6 +382,10 @@ async fn entries_are_found_by_what_people_ask_for() {
         .await,
         ["02"]
     );
+    for written in ["00aa", "aa"] {
+        let serial = text(written);
+        assert_eq!(find(Filter { serial, ..all() }).await, ["00aa"]);
+    }
     assert_eq!(
         find(Filter {
             attestation: text("jwt"),
@@ -397,7 +401,7 @@ async fn entries_are_found_by_what_people_ask_for() {
             ..all()
         })
         .await,
-        ["aa"]
+        ["00aa"]
     );
     assert_eq!(
         find(Filter {

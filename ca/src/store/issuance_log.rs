@@ -273,18 +273,22 @@ pub(crate) async fn entries(
     limit: i64,
 ) -> Result<Vec<Entry>, StoreError> {
     let conditions = [
-        ("sequence >", Some(Parameter::Number(after))),
+        ("sequence > #", Some(Parameter::Number(after))),
         (
-            "spiffe_id =",
+            "spiffe_id = #",
             filter.spiffe_id.as_deref().map(Parameter::Text),
         ),
-        ("serial =", filter.serial.as_deref().map(Parameter::Text)),
+        // An encoded serial number whose first bit is set has a byte of zeros before it, which other tools do not show.
         (
-            "attestation =",
+            "serial IN (#, '00' || #)",
+            filter.serial.as_deref().map(Parameter::Text),
+        ),
+        (
+            "attestation = #",
             filter.attestation.as_deref().map(Parameter::Text),
         ),
-        ("time >=", filter.since.map(Parameter::Number)),
-        ("time <", filter.until.map(Parameter::Number)),
+        ("time >= #", filter.since.map(Parameter::Number)),
+        ("time < #", filter.until.map(Parameter::Number)),
     ];
     let (mut sql, mut parameters) = (format!("SELECT {COLUMNS} FROM issuance_log"), Vec::new());
     for (condition, parameter) in conditions {
@@ -295,7 +299,8 @@ pub(crate) async fn entries(
             } else {
                 "AND"
             };
-            sql.push_str(&format!(" {word} {condition} ${}", parameters.len()));
+            let number = format!("${}", parameters.len());
+            sql.push_str(&format!(" {word} {}", condition.replace('#', &number)));
         }
     }
     parameters.push(Parameter::Number(limit));

@@ -1,0 +1,165 @@
+//! How fast [`Issuance::issue`] is, with the log on a real disk: `make bench-ca`. Figures move with the machine, so each
+//! stands beside this machine's own rate of signatures in the same run.
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use countersign_identity::{SvidKey, testing};
+use nix::sys::resource::{UsageWho, getrusage};
+use rcgen::{KeyPair, SigningKey as _};
+use tokio::task::JoinSet;
+
+use super::tests::{issuance, orders, svid_of};
+use super::*;
+
+/// How long each figure is measured.
+const TURN: Duration = Duration::from_secs(5);
+/// Certification requests are made before: that is the clients' work.
+const REQUESTS: usize = 64;
+
+/// The processor time of this process so far.
+fn cpu() -> f64 {
+    let used = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(used.user_time()) + seconds(used.system_time())
+}
+
+/// How often `work` can be done in a second of one core.
+fn rate(mut work: impl FnMut()) -> f64 {
+    let (start, used) = (Instant::now(), cpu());
+    let mut done = 0.0;
+    while start.elapsed() < TURN / 5 {
+        for _ in 0..100 {
+            work();
+        }
+        done += 100.0;
+    }
+    done / (cpu() - used)
+}
+
+struct Clients {
+    issuance: Arc<Issuance>,
+    caller: Caller,
+    requests: Vec<Vec<u8>>,
+}
+
+impl Clients {
+    /// A renewal, as most requests are.
+    fn request(&self, number: usize) -> Request {
+        Request {
+            csr: self.requests[number % REQUESTS].clone(),
+            ttl: Duration::ZERO,
+            evidence: Evidence::Renewal,
+            caller: self.caller.clone(),
+        }
+    }
+}
+
+/// Certificates per second of time, and per second of processor, with so many that wait for one at any time.
+async fn throughput(clients: &Arc<Clients>, concurrent: usize) -> (f64, f64) {
+    let (start, used) = (Instant::now(), cpu());
+    let mut tasks = JoinSet::new();
+    for number in 0..concurrent {
+        let clients = Arc::clone(clients);
+        tasks.spawn(async move {
+            let mut issued = 0_u32;
+            while start.elapsed() < TURN {
+                let request = clients.request(number + issued as usize);
+                clients
+                    .issuance
+                    .issue(request, SystemTime::now())
+                    .await
+                    .unwrap();
+                issued += 1;
+            }
+            f64::from(issued)
+        });
+    }
+    let issued: f64 = tasks.join_all().await.into_iter().sum();
+    (
+        issued / start.elapsed().as_secs_f64(),
+        issued / (cpu() - used),
+    )
+}
+
+/// Latencies at a fixed rate, whatever comes of it: milliseconds, sorted.
+async fn latencies(clients: &Arc<Clients>, per_second: f64) -> Vec<f64> {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let (start, mut tasks, mut sent) = (Instant::now(), JoinSet::new(), 0_usize);
+    while start.elapsed() < TURN {
+        ticks.tick().await;
+        while (sent as f64) < start.elapsed().as_secs_f64() * per_second {
+            let clients = Arc::clone(clients);
+            let asked = Instant::now();
+            tasks.spawn(async move {
+                let request = clients.request(sent);
+                clients
+                    .issuance
+                    .issue(request, SystemTime::now())
+                    .await
+                    .unwrap();
+                asked.elapsed().as_secs_f64() * 1000.0
+            });
+            sent += 1;
+        }
+    }
+    let mut latencies = tasks.join_all().await;
+    latencies.sort_by(f64::total_cmp);
+    latencies
+}
+
+#[tokio::test]
+#[ignore = "measures, for half a minute: make bench-ca"]
+async fn issuance_beside_signatures() {
+    let mut out = std::io::stdout();
+    let key = KeyPair::generate().unwrap();
+    let signatures = rate(|| drop(key.sign(b"as many bytes as do not matter").unwrap()));
+    let request = SvidKey::generate().unwrap().csr_der().unwrap();
+    let checks = rate(|| drop(csr::check(&request).unwrap()));
+    writeln!(
+        out,
+        "P-256 signatures: {signatures:.0} per second of one core; checks of a request: {checks:.0}"
+    )
+    .unwrap();
+
+    // Not in /tmp, which may be memory.
+    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let now = SystemTime::now();
+    let issuance = Arc::new(issuance(directory.path(), now).await);
+    let caller = Caller {
+        peer: Some(testing::peer(svid_of(&issuance, &orders(), now).await)),
+        remote_addr: ([127, 0, 0, 1], 4711).into(),
+    };
+    let request = |_| SvidKey::generate().unwrap().csr_der().unwrap();
+    let requests = (0..REQUESTS).map(request).collect();
+    let clients = Arc::new(Clients {
+        issuance,
+        caller,
+        requests,
+    });
+
+    let mut most = 0.0_f64;
+    for concurrent in [1, 16, 256] {
+        let (per_second, per_core) = throughput(&clients, concurrent).await;
+        most = most.max(per_second);
+        writeln!(
+            out,
+            "{concurrent:>3} at once: {per_second:>6.0} certificates per second; per second of one core {per_core:>6.0}, \
+             {:.2} of its signatures",
+            per_core / signatures
+        )
+        .unwrap();
+    }
+    let latencies = latencies(&clients, most / 2.0).await;
+    let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
+    writeln!(
+        out,
+        "at half load, {:.0} per second: p50 {:.2} ms, p99 {:.2} ms, most {:.2} ms",
+        most / 2.0,
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    )
+    .unwrap();
+}
