@@ -5,6 +5,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
+# The fuzz targets are built by `make fuzz` alone: they need the laws, which are in no other build.
+WORKSPACE := --workspace --exclude countersign-fuzz
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Tools are kept outside the clone, so that a fresh clone does not build them again.
 TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign
@@ -22,7 +24,7 @@ help: ## List the targets
 .PHONY: build
 build: ## Build all programs, development profile
 	@$(call need,cc,gcc); $(call need,git,git)
-	$(CARGO) build --locked --workspace --bins
+	$(CARGO) build --locked $(WORKSPACE) --bins
 
 .PHONY: demo
 demo: build ## Run the shop on a mesh, and show what is allowed and what is not
@@ -84,15 +86,33 @@ test: ## Run unit, property and end-to-end tests
 	@$(call need,mvn,maven); $(call need,java,openjdk-17-jre-headless); $(call need,unzip,unzip)
 	@$(MAKE) --no-print-directory test-tools & tools=$$!; \
 	$(MAKE) --no-print-directory build || { kill $$tools; exit 1; }; wait $$tools
-	$(CARGO) test --locked --workspace --no-fail-fast --doc
-	$(CARGO) test --locked --workspace --no-fail-fast --lib --bins
-	$(CARGO) test --locked --workspace --no-fail-fast --test '*'
+	@# Long enough to see that every target works. A search takes longer: `make fuzz`.
+	$(MAKE) --no-print-directory fuzz TIME=2
+	$(CARGO) test --locked $(WORKSPACE) --no-fail-fast --doc
+	$(CARGO) test --locked $(WORKSPACE) --no-fail-fast --lib --bins
+	$(CARGO) test --locked $(WORKSPACE) --no-fail-fast --test '*'
 	$(CARGO) test --locked --package countersign-ca --features fault-points --test faults
+
+FUZZ_TARGETS := $(patsubst fuzz/targets/%.rs,%,$(wildcard fuzz/targets/*.rs))
+# Seconds for each target.
+TIME ?= 60
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for TIME seconds (60), or those named by FUZZ_TARGETS
+	@$(call need,c++,g++)
+	CARGO_INCREMENTAL=0 RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/fuzz/instrument $(CARGO) build --locked --package countersign-fuzz --bins
+	@for target in $(FUZZ_TARGETS); do \
+		found=$(abspath $(TARGET))/fuzz/$$target; mkdir -p $$found/corpus; \
+		( cd $$found && ../../debug/fuzz-$${target//_/-} -max_total_time=$(TIME) -max_len=4096 -timeout=20 -rss_limit_mb=4096 \
+			-print_final_stats=1 corpus $(CURDIR)/fuzz/seeds/$$target >log 2>&1 ) \
+			|| { tail -n 50 $$found/log; echo "fuzz $$target: a law is broken; the input is in $$found" >&2; exit 1; }; \
+		echo "fuzz $$target: $$(sed -n 's/^stat::number_of_executed_units: *//p' $$found/log) inputs in $(TIME) s, no law broken"; \
+	done
 
 .PHONY: lint
 lint: $(DENY) ## Check formatting, lints, licences and banned dependencies
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked $(WORKSPACE) --all-targets -- -D warnings
 	$(DENY) --locked check bans licenses sources
 
 # Used a few times a day: built quickly rather than to be quick.

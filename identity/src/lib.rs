@@ -10,6 +10,8 @@ pub mod jwt;
 pub mod key;
 #[cfg(feature = "fetch")]
 pub mod keys;
+#[cfg(any(test, fuzzing))]
+pub mod laws;
 pub mod spiffe;
 pub mod store;
 pub mod svid;

@@ -29,7 +29,8 @@ pub fn any_policy(text: &str) {
     }
 }
 
-fn check_places(text: &str, mistakes: &Diagnostics) {
+/// Every mistake has a place in the text, and is told in one line.
+pub(crate) fn check_places(text: &str, mistakes: &Diagnostics) {
     let lines = text.split(['\n', '\r']).count();
     for mistake in mistakes.iter() {
         let placed = (1..=lines).contains(&mistake.line) && mistake.column > 0;
