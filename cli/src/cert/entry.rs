@@ -116,7 +116,8 @@ pub(super) fn public_key(der: &CertificateDer<'static>) -> Option<Vec<u8>> {
 fn role(read: &Read<'_>, kind: &Kind) -> Role {
     let facts = &read.facts;
     // Version 1 has no extensions, so that a root of that age cannot say that it is a CA's.
-    let old_root = facts.version < 3 && *kind == Kind::Bundle;
+    let old_root = facts.version < 3
+        && (*kind == Kind::Bundle || (*kind == Kind::Unknown && facts.is_self_issued()));
     match (
         facts.certificate_authority || old_root,
         facts.is_self_issued(),
