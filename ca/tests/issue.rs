@@ -9,6 +9,8 @@
 )]
 
 mod support;
+#[path = "issue/tokens.rs"]
+mod tokens;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;

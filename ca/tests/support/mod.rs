@@ -147,6 +147,19 @@ impl Said {
     }
 }
 
+impl Said {
+    /// The line with this message, which has been written.
+    fn event(&self, message: &str) -> Value {
+        let lines = self.0.0.lock().unwrap();
+        let mut events = lines
+            .iter()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
+        events
+            .find(|event| event["message"] == message)
+            .expect(message)
+    }
+}
+
 /// A CA that is starting.
 pub(crate) struct Starting {
     child: Child,
@@ -217,6 +230,11 @@ impl Ca {
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The line with this message that it logged before it was ready.
+    pub(crate) fn event(&self, message: &str) -> Value {
+        self.said.event(message)
     }
 
     pub(crate) fn said(&self) -> &Said {
