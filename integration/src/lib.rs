@@ -3,6 +3,7 @@
 //!
 //! Helpers return errors, and tests unwrap them.
 
+pub mod clients;
 pub mod http;
 pub mod kubernetes;
 pub mod loopback;

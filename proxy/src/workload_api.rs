@@ -3,6 +3,7 @@
 //! Nothing of this is there unless a socket is configured. Whoever can open the socket is the workload: see
 //! `docs/workload-api.md`.
 
+mod authority;
 mod incoming;
 mod messages;
 mod socket;

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::Connected;
+
+use super::authority::AuthorityReader;
 
 /// How many connections there may be. More wait: a workload that opens so many has lost them.
 const CONNECTIONS: usize = 64;
@@ -37,6 +39,7 @@ async fn accept(listener: &UnixListener, slots: &Arc<Semaphore>) -> io::Result<C
                 tell(&stream);
                 return Ok(Connection {
                     stream,
+                    authority: AuthorityReader::new(),
                     _slot: slot,
                 });
             }
@@ -63,6 +66,7 @@ fn tell(stream: &UnixStream) {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
+    authority: AuthorityReader,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -78,7 +82,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if let Some(come) = buffer.filled_mut().get_mut(before..) {
+            self.authority.read(come);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
