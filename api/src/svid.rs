@@ -296,11 +296,10 @@ async fn read_jwt(path: PathBuf) -> io::Result<String> {
 }
 
 async fn sleep_until(due: SystemTime) {
-    while let Ok(left) = due.duration_since(SystemTime::now()) {
-        if left.is_zero() {
-            break;
-        }
-        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
+    let mut last = SystemTime::now();
+    while let Some(wait) = schedule::until_next_look(due, last, SystemTime::now(), LONGEST_SLEEP) {
+        last = SystemTime::now();
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -1,10 +1,6 @@
 //! Unmodified SPIFFE clients get their identity from a sidecar, and unmodified OpenID Connect clients verify it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;

@@ -3,6 +3,8 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
+/// A clock that is kept in step by NTP may go back by less than this.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 /// Half of an SVID's life, and how much earlier or later it may become, so that processes that
 /// started together do not renew together.
 const HALF_LIFE: f64 = 0.5;
@@ -37,6 +39,22 @@ pub(super) fn until_retry(failures: u32, chance: f64) -> Duration {
         .saturating_mul(1 << doublings)
         .min(LONGEST_RETRY);
     longest.mul_f64(0.5 + 0.5 * chance.clamp(0.0, 1.0))
+}
+
+/// How long to sleep until the wall clock is looked at again, no longer than `longest`; `None`: it is time.
+///
+/// It is time when `due` is reached, however that came about: a machine that was suspended, or whose clock was set forward,
+/// finds it out after `longest`. It is time also when the clock was set back since `last`: a certificate of the time that
+/// is now in the future is not valid, and until `due` it may be long.
+pub(super) fn until_next_look(
+    due: SystemTime,
+    last: SystemTime,
+    now: SystemTime,
+    longest: Duration,
+) -> Option<Duration> {
+    let was_set_back = now + CLOCK_TOLERANCE < last;
+    let left = due.duration_since(now).ok()?;
+    (!left.is_zero() && !was_set_back).then(|| left.min(longest))
 }
 
 /// Chance, from 0 to 1. It keeps processes apart, and secrets it keeps none: the standard library's
@@ -86,6 +104,22 @@ mod tests {
             until_renewal(epoch() + HOUR, epoch(), epoch() + HOUR, 0.5),
             SHORTEST_WAIT
         );
+    }
+
+    #[test]
+    fn a_clock_that_jumps_is_noticed_at_the_next_look() {
+        let longest = Duration::from_secs(30);
+        let due = epoch() + HOUR;
+        let look = |last, now| until_next_look(due, last, now, longest);
+        let second = Duration::from_secs(1);
+        assert_eq!(look(epoch(), epoch()), Some(longest));
+        assert_eq!(look(due - second * 31, due - second), Some(second));
+        // The machine was suspended, or the clock set forward.
+        assert_eq!(look(epoch(), due), None);
+        assert_eq!(look(epoch(), epoch() + HOUR * 24), None);
+        // The clock was set back: by a little, and by a day.
+        assert_eq!(look(epoch(), epoch() - second), Some(longest));
+        assert_eq!(look(epoch(), epoch() - HOUR * 24), None);
     }
 
     #[test]

@@ -403,7 +403,7 @@ mod tests {
             bytes in prop::collection::vec(any::<u8>(), 0..512),
             chunk in 1..64_usize,
         ) {
-            let read = read(&connection(&[bytes.clone()]), chunk);
+            let read = read(&connection(std::slice::from_ref(&bytes)), chunk);
             prop_assert_eq!(read.len(), PREFACE_BYTES + bytes.len());
         }
     }
