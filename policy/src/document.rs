@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access_policy::{
     AccessPolicy, Action, Condition, DefaultAction, GrpcMethod, IntentMatch, Mode, Operation,
-    OperationFields, RequesterPattern, Rule, Source, SourceFields, SubjectMatch,
+    OperationFields, Ports, RequesterPattern, Rule, Source, SourceFields, SubjectMatch,
 };
 pub use claims::Claims;
 pub use egress_policy::{EgressPolicy, EgressRule, External};

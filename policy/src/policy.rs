@@ -103,12 +103,14 @@ impl Policy {
             trust_domain,
             issuers,
             complete,
+            conditions: HashMap::new(),
             mistakes: Vec::new(),
         };
         let rules: Vec<_> = documents
             .iter()
             .map(|document| compiler.document(document))
             .collect();
+        let mistakes = compiler.mistakes;
         let compiled = documents.into_iter().zip(rules).map(|(document, rules)| {
             let issuer = match &document {
                 Document::TokenIssuer(issuer) => Some(Arc::new(issuer.clone())),
@@ -126,7 +128,7 @@ impl Policy {
             trust_domain: trust_domain.clone(),
             documents: compiled.collect(),
         };
-        (policy, compiler.mistakes)
+        (policy, mistakes)
     }
 
     /// The git commit, or whatever else names this state of the policy.
@@ -255,12 +257,17 @@ struct Compiler<'a> {
     issuers: Issuers,
     /// Whether these are all issuers that there are.
     complete: bool,
+    conditions: Conditions<'a>,
     mistakes: Vec<Diagnostic>,
 }
 
-impl Compiler<'_> {
+/// Conditions that were compiled so far, by their text and the names of the segments that the rule's paths capture: many
+/// rules have the same.
+type Conditions<'a> = HashMap<(&'a str, Vec<&'a str>), Arc<Expression>>;
+
+impl<'a> Compiler<'a> {
     /// Wrong rules are left out, and noted.
-    fn document(&mut self, document: &Document) -> Vec<Arc<CompiledRule>> {
+    fn document(&mut self, document: &'a Document) -> Vec<Arc<CompiledRule>> {
         match document {
             Document::AccessPolicy(policy) => {
                 let name = Text::from(policy.metadata.to_string());
@@ -286,7 +293,8 @@ impl Compiler<'_> {
         for rule in &policy.rules {
             let _ = self.issuer(&policy.metadata, rule.subject.as_ref());
             for value in rule.context.values() {
-                let _ = self.expression(value, &rule.to, Expression::compile_value);
+                let captures = captures(&rule.to);
+                let _ = self.expression(value, &captures, Expression::compile_value);
             }
         }
     }
@@ -295,13 +303,11 @@ impl Compiler<'_> {
         &mut self,
         policy: &AccessPolicy,
         name: &Text,
-        rule: &Arc<Rule>,
+        rule: &'a Arc<Rule>,
     ) -> Option<CompiledRule> {
         let issuer = self.issuer(&policy.metadata, rule.subject.as_deref());
         let condition = match &rule.when {
-            Some(condition) => self
-                .expression(condition, &rule.to, Expression::compile)
-                .map(|expression| Some(Box::new(expression))),
+            Some(condition) => self.condition(condition, &rule.to).map(Some),
             None => Some(None),
         };
         let origin = RuleOrigin {
@@ -351,15 +357,29 @@ impl Compiler<'_> {
         None
     }
 
+    /// The compiled condition of a rule with these operations.
+    fn condition(
+        &mut self,
+        condition: &'a Condition,
+        to: &'a [Operation],
+    ) -> Option<Arc<Expression>> {
+        let key = (condition.expression.as_str(), captures(to));
+        if let Some(known) = self.conditions.get(&key) {
+            return Some(Arc::clone(known));
+        }
+        let compiled = self.expression(condition, &key.1, Expression::compile)?;
+        let compiled = Arc::new(compiled);
+        self.conditions.insert(key, Arc::clone(&compiled));
+        Some(compiled)
+    }
+
     fn expression(
         &mut self,
         condition: &Condition,
-        to: &[Operation],
+        captures: &[&str],
         compile: fn(&str, &[&str]) -> Result<Expression, Vec<String>>,
     ) -> Option<Expression> {
-        let paths = to.iter().flat_map(|to| &to.is.paths);
-        let captures: Vec<&str> = paths.flat_map(PathPattern::names).collect();
-        match compile(&condition.expression, &captures) {
+        match compile(&condition.expression, captures) {
             Ok(expression) => Some(expression),
             Err(messages) => {
                 let place = &condition.origin;
@@ -369,4 +389,10 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// The names of the path segments that a condition may ask for.
+fn captures(to: &[Operation]) -> Vec<&str> {
+    let paths = to.iter().flat_map(|to| &to.is.paths);
+    paths.flat_map(PathPattern::names).collect()
 }

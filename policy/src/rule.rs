@@ -31,7 +31,8 @@ pub(crate) struct CompiledRule {
     pub(crate) observe: bool,
     /// The TokenIssuer that `subject.issuer` names, as `namespace/name`.
     pub(crate) issuer: Option<Box<str>>,
-    pub(crate) condition: Option<Box<Expression>>,
+    /// Shared by the rules of a revision with the same condition.
+    pub(crate) condition: Option<Arc<Expression>>,
     /// The trust domain that names without one are in.
     pub(crate) local: TrustDomain,
 }
@@ -309,5 +310,7 @@ fn operation_matches(
 ) -> bool {
     let Operation { is, not } = to;
     operation_answers(is, judged, path, unknown).all(|(_, answer)| answer)
-        && !operation_answers(not, judged, path, !unknown).any(|(_, answer)| answer)
+        && !not.given().is_some_and(|not| {
+            operation_answers(not, judged, path, !unknown).any(|(_, answer)| answer)
+        })
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::{Claims, Excluded, Metadata, Origin, Target, Text};
 use crate::pattern::{
@@ -184,24 +185,29 @@ pub struct Operation {
     pub not: Excluded,
 }
 
+/// Ports: so few as there mostly are take no memory of their own.
+pub type Ports = SmallVec<[u16; 4]>;
+
 /// The fields of an [`Operation`]. All but `ports` and `sni` are facts of HTTP.
+///
+/// Of a large policy, these are most of the memory. So the lists have no space to grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OperationFields {
     /// Ports of the called workload.
-    pub ports: Vec<u16>,
+    pub ports: Ports,
     /// Methods.
-    pub methods: Vec<Method>,
+    pub methods: Box<[Method]>,
     /// Hosts.
-    pub hosts: Vec<HostPattern>,
+    pub hosts: Box<[HostPattern]>,
     /// Paths.
-    pub paths: Vec<PathPattern>,
+    pub paths: Box<[PathPattern]>,
     /// gRPC methods.
-    pub grpc: Vec<GrpcMethod>,
+    pub grpc: Box<[GrpcMethod]>,
     /// Name of a header → accepted values. All headers have to be there.
     pub headers: BTreeMap<HeaderName, Vec<String>>,
     /// Names that the client of an opaque TLS connection asks for (RFC 6066 §3).
-    pub sni: Vec<HostPattern>,
+    pub sni: Box<[HostPattern]>,
 }
 
 impl OperationFields {

@@ -1,7 +1,7 @@
 //! The fields under an operation's `not`.
 
-use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,19 +11,18 @@ use super::OperationFields;
 #[derive(Clone, Debug, Default, Eq)]
 pub struct Excluded(Option<Box<OperationFields>>);
 
-static NONE: OperationFields = OperationFields {
-    ports: Vec::new(),
-    methods: Vec::new(),
-    hosts: Vec::new(),
-    paths: Vec::new(),
-    grpc: Vec::new(),
-    headers: BTreeMap::new(),
-    sni: Vec::new(),
-};
+static NONE: LazyLock<OperationFields> = LazyLock::new(OperationFields::default);
+
+impl Excluded {
+    /// The fields, if any is given.
+    pub(crate) fn given(&self) -> Option<&OperationFields> {
+        self.0.as_deref()
+    }
+}
 
 impl From<OperationFields> for Excluded {
     fn from(fields: OperationFields) -> Self {
-        Self((fields != NONE).then(|| Box::new(fields)))
+        Self((fields != *NONE).then(|| Box::new(fields)))
     }
 }
 
@@ -31,7 +30,7 @@ impl Deref for Excluded {
     type Target = OperationFields;
 
     fn deref(&self) -> &OperationFields {
-        self.0.as_deref().unwrap_or(&NONE)
+        self.given().unwrap_or(&NONE)
     }
 }
 
@@ -68,15 +67,16 @@ impl<'de> Deserialize<'de> for Excluded {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
 
     #[test]
     fn no_fields_are_the_default_and_take_no_space() {
-        assert_eq!(NONE, OperationFields::default());
         let none = Excluded::from(OperationFields::default());
         assert!(none.0.is_none());
         let json = serde_json::to_string(&none).unwrap();
-        assert_eq!(json, serde_json::to_string(&NONE).unwrap());
+        assert_eq!(json, serde_json::to_string(&*NONE).unwrap());
         assert_eq!(serde_json::from_str::<Excluded>(&json).unwrap(), none);
         assert_eq!(size_of_val(&none), size_of::<usize>());
     }
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn fields_that_are_given_are_read_through_it() {
         let fields = OperationFields {
-            ports: vec![80],
+            ports: smallvec![80],
             ..OperationFields::default()
         };
         let excluded = Excluded::from(fields.clone());
         assert_eq!(excluded, fields);
-        assert_eq!(excluded.ports, [80]);
+        assert_eq!(excluded.ports.as_slice(), [80]);
         let mut more = Excluded::default();
         more.ports.push(80);
         assert_eq!(more, excluded);

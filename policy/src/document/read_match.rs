@@ -230,13 +230,13 @@ fn operation_fields(fields: &mut Fields<'_>) -> Option<OperationFields> {
         })
     });
     Some(OperationFields {
-        ports: ports?,
-        methods: methods?,
-        hosts: hosts?,
-        paths: paths?,
-        grpc: grpc?,
+        ports: ports?.into(),
+        methods: methods?.into(),
+        hosts: hosts?.into(),
+        paths: paths?.into(),
+        grpc: grpc?.into(),
         headers: headers?,
-        sni: sni?,
+        sni: sni?.into(),
     })
 }
 

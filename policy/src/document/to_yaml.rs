@@ -312,7 +312,7 @@ fn operation_fields(fields: &OperationFields) -> Fields {
         })
         .collect();
     Fields::default()
-        .with_list("ports", ports.clone())
+        .with_list("ports", ports.to_vec())
         .with_texts("methods", methods)
         .with_texts("hosts", hosts)
         .with_texts("paths", paths)

@@ -70,7 +70,7 @@ impl Insertion<'_> {
                 Use::Allow => self.builder.put_some(list, self.number, SAMPLED),
                 Use::Other => self.builder.put(list, self.number),
             }
-            let hosts: Vec<Option<&HostPattern>> = match fields.hosts.as_slice() {
+            let hosts: Vec<Option<&HostPattern>> = match &*fields.hosts {
                 hosts @ [_, ..] if by.hosts => hosts.iter().map(Some).collect(),
                 _ => vec![None],
             };

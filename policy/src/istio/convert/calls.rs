@@ -107,17 +107,17 @@ impl Add {
         let Operation { is, not } = &mut way.to;
         match self.positive.clone() {
             Positive::Nothing => {}
-            Positive::Ports(ports) if is.ports.is_empty() => is.ports = ports,
+            Positive::Ports(ports) if is.ports.is_empty() => is.ports = ports.into(),
             Positive::Ports(ports) => {
                 is.ports.retain(|port| ports.contains(port));
                 if is.ports.is_empty() {
                     return None;
                 }
             }
-            Positive::Methods(methods, _) if is.methods.is_empty() => is.methods = methods,
+            Positive::Methods(methods, _) if is.methods.is_empty() => is.methods = methods.into(),
             Positive::Methods(_, condition) => way.conditions.push(http(condition)),
             // There is one term about the path at most.
-            Positive::Paths(paths) => is.paths = paths,
+            Positive::Paths(paths) => is.paths = paths.into(),
             Positive::Header(name, _, condition) if is.headers.contains_key(&name) => {
                 way.conditions.push(http(condition));
             }
@@ -128,8 +128,8 @@ impl Add {
         match self.not.clone() {
             Not::Nothing => {}
             Not::Ports(ports) => not.ports.extend(ports),
-            Not::Methods(methods) => not.methods.extend(methods),
-            Not::Paths(paths) => not.paths.extend(paths),
+            Not::Methods(methods) => append(&mut not.methods, methods),
+            Not::Paths(paths) => append(&mut not.paths, paths),
             Not::Header(name, values, _) if not.headers.is_empty() => {
                 not.headers.insert(name, values);
             }
@@ -138,6 +138,12 @@ impl Add {
         way.conditions.extend(self.conditions.iter().cloned());
         Some(way)
     }
+}
+
+fn append<T>(list: &mut Box<[T]>, more: Vec<T>) {
+    let mut all = std::mem::take(list).into_vec();
+    all.extend(more);
+    *list = all.into();
 }
 
 fn http(expression: String) -> Part {
