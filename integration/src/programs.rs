@@ -44,6 +44,8 @@ fn build() -> io::Result<PathBuf> {
     let mut command = Command::new(cargo);
     command
         .args(["build", "--quiet", "--workspace", "--bins"])
+        // Its targets build for a fuzzer only.
+        .args(["--exclude", "countersign-fuzz"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.file_name().is_some_and(|name| name == "release") {
         command.arg("--release");
