@@ -8,6 +8,7 @@ pub mod svid;
 mod test_ca;
 pub mod tokens;
 pub mod transport;
+pub mod x509_proof;
 
 /// The messages, clients and servers generated from `proto/countersign/v1`.
 #[allow(

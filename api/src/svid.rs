@@ -19,7 +19,8 @@ use crate::bundle::InvalidBundle;
 use crate::proto::attestation::Evidence as ProtoEvidence;
 use crate::proto::certificate_authority_client::CertificateAuthorityClient;
 use crate::proto::{Attestation, IssueRequest, IssueResponse, RenewalBySvid};
-use crate::transport::{ChannelError, channel, describe};
+use crate::transport::{ChannelError, channel, channel_over_one_connection, describe};
+use crate::x509_proof::{CertificateFiles, ProofError};
 use schedule::{jitter, until_renewal, until_retry};
 
 /// How long the CA may take to answer.
@@ -37,6 +38,8 @@ pub enum Evidence {
     JoinToken(Zeroizing<String>),
     /// A file with a JWT, read anew each time, since whoever puts it there replaces it.
     JwtFile(PathBuf),
+    /// An existing X.509 certificate and its key, two PEM files, read anew each time.
+    Certificate(CertificateFiles),
 }
 
 impl fmt::Debug for Evidence {
@@ -44,6 +47,7 @@ impl fmt::Debug for Evidence {
         match self {
             Self::JoinToken(_) => f.write_str("JoinToken(…)"),
             Self::JwtFile(path) => f.debug_tuple("JwtFile").field(path).finish(),
+            Self::Certificate(files) => f.debug_tuple("Certificate").field(files).finish(),
         }
     }
 }
@@ -65,6 +69,9 @@ pub enum SvidClientError {
         /// What is wrong.
         source: io::Error,
     },
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] ProofError),
     /// The key cannot be made.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -106,6 +113,12 @@ pub enum SvidClientError {
     },
 }
 
+/// Evidence that is ready to be sent, or to be made for a connection.
+enum Shown {
+    Plain(ProtoEvidence),
+    Certificate(CertificateFiles),
+}
+
 /// Obtains SVIDs for an [`IdentityStore`].
 #[derive(Debug)]
 pub struct SvidClient {
@@ -135,7 +148,7 @@ impl SvidClient {
         let now = SystemTime::now();
         let held = self.store.svid().filter(|svid| svid.not_after() > now);
         let evidence = match &held {
-            Some(_) => ProtoEvidence::Renewal(RenewalBySvid {}),
+            Some(_) => Shown::Plain(ProtoEvidence::Renewal(RenewalBySvid {})),
             None => self.first_evidence().await?,
         };
         let key = SvidKey::generate()?;
@@ -187,10 +200,13 @@ impl SvidClient {
         }
     }
 
-    async fn first_evidence(&self) -> Result<ProtoEvidence, SvidClientError> {
+    async fn first_evidence(&self) -> Result<Shown, SvidClientError> {
         match &self.evidence {
             None => Err(SvidClientError::NoEvidence),
-            Some(Evidence::JoinToken(token)) => Ok(ProtoEvidence::JoinToken(token.to_string())),
+            Some(Evidence::JoinToken(token)) => {
+                Ok(Shown::Plain(ProtoEvidence::JoinToken(token.to_string())))
+            }
+            Some(Evidence::Certificate(files)) => Ok(Shown::Certificate(files.clone())),
             Some(Evidence::JwtFile(path)) => {
                 let jwt =
                     read_jwt(path.clone())
@@ -199,27 +215,38 @@ impl SvidClient {
                             path: path.clone(),
                             source,
                         })?;
-                Ok(ProtoEvidence::Jwt(jwt))
+                Ok(Shown::Plain(ProtoEvidence::Jwt(jwt)))
             }
         }
     }
 
     /// Asks the CA, over a connection of its own: it must present the SVID of now, or none where the
     /// evidence speaks instead, and an SVID is not asked for often enough to keep one.
-    async fn issue(
-        &self,
-        key: &SvidKey,
-        evidence: ProtoEvidence,
-    ) -> Result<IssueResponse, SvidClientError> {
-        let store = match evidence {
-            ProtoEvidence::Renewal(_) => Arc::clone(&self.store),
+    async fn issue(&self, key: &SvidKey, shown: Shown) -> Result<IssueResponse, SvidClientError> {
+        let store = match shown {
+            Shown::Plain(ProtoEvidence::Renewal(_)) => Arc::clone(&self.store),
             // An SVID that has expired would only get the connection refused.
             _ => IdentityStore::new(Bundle::clone(&self.store.bundle())),
         };
-        let expected = spiffe::system::ca(store.bundle().trust_domain());
-        let channel = channel(&self.address, &store, ExpectedPeer::Id(expected))?;
+        let expected = ExpectedPeer::Id(spiffe::system::ca(store.bundle().trust_domain()));
+        let csr = key.csr_der()?;
+        let (channel, evidence) = match shown {
+            Shown::Plain(evidence) => (channel(&self.address, &store, expected)?, evidence),
+            Shown::Certificate(files) => {
+                let connect = channel_over_one_connection(&self.address, &store, expected);
+                let (channel, binding) = connect.await.map_err(|error| match error {
+                    ChannelError::Connection { reason } => SvidClientError::Unavailable {
+                        address: self.address.clone(),
+                        reason,
+                    },
+                    other => other.into(),
+                })?;
+                let proof = files.prove(&binding, &csr)?;
+                (channel, ProtoEvidence::X509Proof(proof))
+            }
+        };
         let mut request = Request::new(IssueRequest {
-            csr: key.csr_der()?,
+            csr,
             attestation: Some(Attestation {
                 evidence: Some(evidence),
             }),

@@ -117,6 +117,9 @@ impl TestCa {
                 asked.push(Asked::Renewal(peer.id().clone()));
                 Ok(peer.id().clone())
             }
+            Some(Evidence::X509Proof(_)) => {
+                Err(Status::unimplemented("no other authority is known"))
+            }
             None => Err(Status::invalid_argument("no evidence")),
         }
     }

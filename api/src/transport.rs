@@ -18,6 +18,8 @@ use tokio_rustls::client::TlsStream;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::x509_proof::ChannelBinding;
+
 pub use incoming::{Caller, Incoming, IncomingLimits, TlsIo, incoming};
 
 /// How long a connection may take to come about, TCP and TLS together.
@@ -41,6 +43,12 @@ pub enum ChannelError {
     /// TLS is not possible.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is no connection now.
+    #[error("{reason}")]
+    Connection {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Why a connection did not come about.
@@ -73,6 +81,20 @@ pub fn channel(
     store: &Arc<IdentityStore>,
     expected: ExpectedPeer,
 ) -> Result<Channel, ChannelError> {
+    let (endpoint, connector) = prepare(address, store, expected)?;
+    Ok(
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |_uri| {
+            let connector = connector.clone();
+            async move { connector.connect().await.map(TokioIo::new) }
+        })),
+    )
+}
+
+fn prepare(
+    address: &str,
+    store: &Arc<IdentityStore>,
+    expected: ExpectedPeer,
+) -> Result<(Endpoint, Connector), ChannelError> {
     let not_an_address = || ChannelError::Address {
         address: address.to_owned(),
     };
@@ -91,12 +113,34 @@ pub fn channel(
         store: Arc::clone(store),
         expected,
     };
-    Ok(
-        endpoint.connect_with_connector_lazy(tower::service_fn(move |_uri| {
-            let connector = connector.clone();
-            async move { connector.connect().await.map(TokioIo::new) }
-        })),
-    )
+    Ok((endpoint, connector))
+}
+
+/// A channel over one connection, which is made now, and what both ends know it by. When the connection is lost, so is the
+/// channel: what is bound to the connection must not go over another.
+///
+/// # Errors
+/// The address is not one, TLS is not possible, or there is no connection.
+pub async fn channel_over_one_connection(
+    address: &str,
+    store: &Arc<IdentityStore>,
+    expected: ExpectedPeer,
+) -> Result<(Channel, ChannelBinding), ChannelError> {
+    let (endpoint, connector) = prepare(address, store, expected)?;
+    let failed = |error: &dyn std::fmt::Display| ChannelError::Connection {
+        reason: error.to_string(),
+    };
+    let stream = connector.connect().await.map_err(|error| failed(&error))?;
+    let binding =
+        ChannelBinding::of_connected(stream.get_ref().1).map_err(|error| failed(&error))?;
+    let once = Arc::new(std::sync::Mutex::new(Some(stream)));
+    let connect = tower::service_fn(move |_uri| {
+        let stream = once.lock().ok().and_then(|mut once| once.take());
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the connection was lost");
+        std::future::ready(stream.map(TokioIo::new).ok_or_else(gone))
+    });
+    let channel = endpoint.connect_with_connector(connect).await;
+    Ok((channel.map_err(|error| failed(&error))?, binding))
 }
 
 #[derive(Clone)]

@@ -24,6 +24,7 @@ use crate::attest::Attestors;
 use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
 use crate::attest::kubernetes::Clusters;
+use crate::attest::x509_proof::{RootsError, X509Proofs};
 use crate::authority::files::{FileError, cannot, private_directory};
 use crate::authority::{Authority, AuthorityError};
 use crate::config::Config;
@@ -75,6 +76,9 @@ pub(crate) enum AppError {
     /// An issuer.
     #[error(transparent)]
     Issuer(#[from] FollowError),
+    /// Roots of others.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// Our own SVID.
     #[error("the CA's own SVID: {0}")]
     OwnSvid(#[from] OwnSvidError),
@@ -130,6 +134,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
         join_tokens: JoinTokens::new(database.clone(), config.trust_domain.clone()),
         jwt_issuers: JwtIssuers::start(config.issuers)?,
         clusters: Clusters::start(config.kubernetes, &config.trust_domain)?,
+        x509_proofs: X509Proofs::read(config.x509_proof, authority.bundle().x509_authorities())?,
         store: Arc::clone(&store),
     };
     let key_status = KeyStatus::of(attestors.verifiers());

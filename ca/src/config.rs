@@ -4,6 +4,7 @@ mod issuers;
 mod kubernetes;
 mod storage;
 pub(crate) mod tokens;
+mod x509_proof;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use countersign_policy::yaml::{self, Diagnostics, Fields, Value};
 
 use crate::attest::jwt::IssuerConfig;
 use crate::attest::kubernetes::ClusterConfig;
+use crate::attest::x509_proof::RootsConfig;
 use crate::issue::TtlLimits;
 use crate::store::PostgresConfig;
 use tokens::{BundleEndpointConfig, JwtConfig, OidcConfig};
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) issuers: Vec<IssuerConfig>,
     /// Whose pods' service account tokens attest.
     pub(crate) kubernetes: Vec<ClusterConfig>,
+    /// Whose certificates attest.
+    pub(crate) x509_proof: Vec<RootsConfig>,
 }
 
 impl Config {
@@ -76,6 +80,9 @@ fn config(value: Value<'_>) -> Option<Config> {
             issuers::read(v, trust_domain.as_ref())
         });
         let kubernetes = fields.default("kubernetes", Vec::new(), kubernetes::read);
+        let x509_proof = fields.default("x509Proof", Vec::new(), |v| {
+            x509_proof::read(v, trust_domain.as_ref())
+        });
         let (issuers, kubernetes) = (issuers?, kubernetes?);
         let shared = issuers.iter().map(|issuer| &issuer.rules.issuer).find(|issuer| {
             kubernetes.iter().any(|cluster| cluster.rules.issuer == **issuer)
@@ -97,6 +104,7 @@ fn config(value: Value<'_>) -> Option<Config> {
             bundle_endpoint: bundle_endpoint?,
             issuers,
             kubernetes,
+            x509_proof: x509_proof?,
         })
     })
 }
@@ -211,5 +219,23 @@ pub(crate) mod tests {
         ] {
             assert!(mistakes.contains(expected), "{expected}\n{mistakes}");
         }
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_are_configurations() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/attestation.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let mut seen = 0;
+        for block in page.split("```yaml\n").skip(1) {
+            let (example, _) = block.split_once("```").unwrap();
+            if ["issuers:", "kubernetes:", "x509Proof:"]
+                .iter()
+                .any(|name| example.starts_with(name))
+            {
+                read(&format!("{MINIMAL}{example}")).unwrap();
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 3);
     }
 }

@@ -12,6 +12,7 @@ use crate::attest::jwt::JwtError;
 use crate::attest::kubernetes::{KubernetesError, PodError};
 use crate::attest::renewal::RenewalError;
 use crate::attest::token_verifier::VerifyError;
+use crate::attest::x509_proof::X509ProofError;
 use crate::authority::profile::ProfileError;
 use crate::authority::tokens::SignError;
 use crate::csr::CsrError;
@@ -54,6 +55,9 @@ pub(crate) enum Refusal {
     /// A service account token that is not good.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
+    /// A certificate that is not good.
+    #[error(transparent)]
+    X509Proof(#[from] X509ProofError),
     /// An SVID that is not good.
     #[error(transparent)]
     Renewal(#[from] RenewalError),
@@ -129,6 +133,8 @@ impl Refusal {
             Self::TokenRoute(_) | Self::Jwt(_) => "jwt",
             Self::Kubernetes(KubernetesError::ApiServer { .. }) => "api-server",
             Self::Kubernetes(_) => "kubernetes",
+            Self::X509Proof(X509ProofError::NotAllowed { .. }) => "not-allowed",
+            Self::X509Proof(_) => "x509-proof",
             Self::Renewal(_) => "renewal",
             Self::OtherTrustDomain { .. } => "other-trust-domain",
             Self::Reserved(_) => "reserved-id",
@@ -150,6 +156,7 @@ impl Refusal {
             }
             Self::Kubernetes(error) if error.is_outage() => Code::Unavailable,
             Self::Kubernetes(error) if error.denied().is_some() => Code::PermissionDenied,
+            Self::X509Proof(error) if error.is_denied() => Code::PermissionDenied,
             Self::Jwt(JwtError::Verify(VerifyError::NoKeys { .. }))
             | Self::JoinToken(JoinTokenError::Store(_))
             | Self::IntermediateEnds { .. }
@@ -164,6 +171,7 @@ impl Refusal {
             | Self::TokenRoute(_)
             | Self::Jwt(_)
             | Self::Kubernetes(_)
+            | Self::X509Proof(_)
             | Self::Renewal(_) => Code::Unauthenticated,
             Self::Certificate(_)
             | Self::Product(_)

@@ -13,6 +13,7 @@ use countersign_api::transport::Caller;
 use tonic::{Code, Request, Response, Status};
 use zeroize::Zeroizing;
 
+use crate::attest::x509_proof::Proof;
 use crate::attest::{Evidence, Kind};
 use crate::issue::token::{Token, seconds};
 use crate::issue::{self, Issuance};
@@ -167,6 +168,19 @@ fn read_request(request: IssueRequest, caller: Caller) -> Result<(Kind, issue::R
             (Kind::JoinToken, Evidence::JoinToken(Zeroizing::new(token)))
         }
         ProtoEvidence::Jwt(token) => (Kind::Jwt, Evidence::Jwt(Zeroizing::new(token))),
+        ProtoEvidence::X509Proof(proof) => {
+            let proof = Proof {
+                chain: proof
+                    .certificate_chain
+                    .into_iter()
+                    .map(Into::into)
+                    .collect(),
+                scheme: proof.signature_scheme,
+                signature: proof.signature,
+            };
+            let csr = request.csr.clone();
+            (Kind::X509Proof, Evidence::X509Proof { proof, csr })
+        }
         ProtoEvidence::Renewal(_) => (Kind::Renewal, Evidence::Renewal),
     };
     let ttl = Duration::from_secs(request.ttl_seconds.into());

@@ -12,6 +12,12 @@ mod support;
 #[path = "issue/tokens.rs"]
 mod tokens;
 
+use countersign_api::proto::Attestation;
+use countersign_api::proto::certificate_authority_client::CertificateAuthorityClient;
+use countersign_api::transport::channel_over_one_connection;
+use countersign_api::x509_proof::CertificateFiles;
+use countersign_identity::spiffe;
+use countersign_identity::tls::ExpectedPeer;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -510,4 +516,76 @@ async fn a_log_that_was_cut_off_is_no_answer() {
     assert!(text.contains("its newest entries were removed"), "{text}");
     let (text, status) = home.ask_log(&["verify", "--anchor", "latest"]);
     assert_eq!(status, 2, "{text}");
+}
+
+/// A machine of another authority than the mesh's: its certificate is the way in.
+#[tokio::test]
+async fn a_machines_certificate_attests_over_its_own_connection_and_no_other() {
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name);
+    let write = |name: &str, text: String| std::fs::write(path(name), text).unwrap();
+    let mut root = rcgen::CertificateParams::default();
+    root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let root = rcgen::CertifiedIssuer::self_signed(root, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut leaf = rcgen::CertificateParams::default();
+    leaf.distinguished_name
+        .push(rcgen::DnType::CommonName, "vm7");
+    leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    write("root.pem", root.pem());
+    write("vm.pem", leaf.signed_by(&key, &root).unwrap().pem());
+    write("vm.key", key.serialize_pem());
+    let home = Home::new(&format!(
+        "x509Proof:\n- name: vms\n  rootsFile: {}\n  \
+         spiffeId: 'spiffe://shop.example/vm/{{certificate.subject.commonName}}'\n",
+        path("root.pem").display()
+    ));
+    let ca = Ca::start(&home);
+    let files = CertificateFiles {
+        chain: path("vm.pem"),
+        key: path("vm.key"),
+    };
+    let store = home.store();
+    let evidence = Evidence::Certificate(files.clone());
+    let mut svids = SvidClient::new(Arc::clone(&store), ca.address.clone(), evidence);
+    svids.obtain().await.unwrap();
+    assert_eq!(
+        store.svid().unwrap().id().as_str(),
+        "spiffe://shop.example/vm/vm7"
+    );
+    assert_eq!(home.log()[1]["attestation"]["kind"], "x509-proof");
+    // Later ones by the SVID.
+    svids.obtain().await.unwrap();
+    assert_eq!(home.log()[2]["attestation"]["kind"], "renewal");
+
+    // What was recorded on one connection, on another: for the same request, and so by the same machine.
+    let expected = ExpectedPeer::Id(spiffe::system::ca(&support::shop()));
+    let (_, elsewhere) = channel_over_one_connection(&ca.address, &home.store(), expected.clone())
+        .await
+        .unwrap();
+    let mut asked = request(None);
+    let proof = files.prove(&elsewhere, &asked.csr).unwrap();
+    asked.attestation = Some(Attestation {
+        evidence: Some(ProtoEvidence::X509Proof(proof)),
+    });
+    let refused = ask(&ca, &home, asked.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(
+        refused
+            .message()
+            .starts_with("the proof is not signed by the key"),
+        "{refused}"
+    );
+    // On its own connection, for a key of somebody else's.
+    let (channel, here) = channel_over_one_connection(&ca.address, &home.store(), expected)
+        .await
+        .unwrap();
+    let proof = files.prove(&here, &request(None).csr).unwrap();
+    asked.attestation = Some(Attestation {
+        evidence: Some(ProtoEvidence::X509Proof(proof)),
+    });
+    let mut here = CertificateAuthorityClient::new(channel);
+    let refused = here.issue(asked).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
 }

@@ -22,6 +22,7 @@ use tonic::Status;
 use tonic::transport::server::Connected;
 
 use super::ALPN;
+use crate::x509_proof::ChannelBinding;
 
 /// How long to wait when the system has no more file descriptors or memory for connections.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +53,8 @@ pub struct Caller {
     pub peer: Option<PeerIdentity>,
     /// The other end's address.
     pub remote_addr: SocketAddr,
+    /// What only the two ends of the connection know it by.
+    pub binding: ChannelBinding,
 }
 
 impl Caller {
@@ -175,9 +178,14 @@ impl Handshake {
         let stream = self.acceptor.accept(tcp).await?;
         let peer = peer_of_accepted(stream.get_ref().1, &self.store, SystemTime::now())
             .map_err(|error| io::Error::new(io::ErrorKind::PermissionDenied, error))?;
+        let binding = ChannelBinding::of_accepted(stream.get_ref().1).map_err(io::Error::other)?;
         Ok(TlsIo {
             stream,
-            caller: Caller { peer, remote_addr },
+            caller: Caller {
+                peer,
+                remote_addr,
+                binding,
+            },
         })
     }
 }

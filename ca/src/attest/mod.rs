@@ -1,12 +1,14 @@
 //! How a caller proves which workload it is. One file per kind of evidence; [`Attestors::attest`] chooses.
 
 pub(crate) mod allow;
+pub(crate) mod certificate;
 pub(crate) mod join_token;
 pub(crate) mod jwt;
 pub(crate) mod kubernetes;
 pub(crate) mod renewal;
 pub(crate) mod template;
 pub(crate) mod token_verifier;
+pub(crate) mod x509_proof;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use jwt::JwtIssuers;
 use kubernetes::Clusters;
 use template::Template;
 use token_verifier::TokenVerifier;
+use x509_proof::{Proof, X509Proofs};
 
 /// What a caller shows.
 pub(crate) enum Evidence {
@@ -31,6 +34,13 @@ pub(crate) enum Evidence {
     JoinToken(Zeroizing<String>),
     /// A token of a configured issuer.
     Jwt(Zeroizing<String>),
+    /// A certificate, and that its key is the caller's.
+    X509Proof {
+        /// The proof.
+        proof: Proof,
+        /// The certification request that it is for: the one that is issued for.
+        csr: Vec<u8>,
+    },
     /// The SVID of its connection.
     Renewal,
 }
@@ -44,6 +54,8 @@ pub(crate) enum Kind {
     Jwt,
     /// See [`kubernetes`].
     Kubernetes,
+    /// See [`x509_proof`].
+    X509Proof,
     /// See [`renewal`].
     Renewal,
     /// The CA's own SVID: nobody else can have it.
@@ -57,6 +69,7 @@ impl Kind {
             Self::JoinToken => "join-token",
             Self::Jwt => "jwt",
             Self::Kubernetes => "kubernetes",
+            Self::X509Proof => "x509-proof",
             Self::Renewal => "renewal",
             Self::Own => "own",
         }
@@ -144,6 +157,7 @@ pub(crate) struct Attestors {
     pub(crate) join_tokens: JoinTokens,
     pub(crate) jwt_issuers: JwtIssuers,
     pub(crate) clusters: Clusters,
+    pub(crate) x509_proofs: X509Proofs,
     /// What the CA's server verifies clients by.
     pub(crate) store: Arc<IdentityStore>,
 }
@@ -165,6 +179,9 @@ impl Attestors {
                 attested.map_err(Refusal::JoinToken)
             }
             Evidence::Jwt(token) => self.attest_token(&token, now).await,
+            Evidence::X509Proof { proof, csr } => {
+                self.x509_proofs.attest(&proof, &caller.binding, &csr, now)
+            }
             Evidence::Renewal => renewal::attest(caller, &self.store, now),
         }
     }

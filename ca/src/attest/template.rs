@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 pub(crate) enum Source {
     /// `{claims.x}`.
     Token,
+    /// `{certificate.x}`.
+    Certificate,
 }
 
 impl Source {
@@ -22,6 +24,7 @@ impl Source {
     const fn root(self) -> &'static str {
         match self {
             Self::Token => "claims",
+            Self::Certificate => "certificate",
         }
     }
 }
@@ -103,6 +106,7 @@ impl fmt::Display for FieldPath {
         let name = self.names.join(".");
         match self.source {
             Source::Token => write!(f, "the token's claim `{name}`"),
+            Source::Certificate => write!(f, "the certificate's `{name}`"),
         }
     }
 }

@@ -130,6 +130,7 @@ async fn issuance_beside_signatures() {
     let caller = Caller {
         peer: Some(testing::peer(svid_of(&issuance, &orders(), now).await)),
         remote_addr: ([127, 0, 0, 1], 4711).into(),
+        binding: countersign_api::x509_proof::ChannelBinding::made_up([0; 32]),
     };
     let request = |_| SvidKey::generate().unwrap().csr_der().unwrap();
     let requests = (0..REQUESTS).map(request).collect();

@@ -10,8 +10,10 @@ use zeroize::Zeroizing;
 use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
 use crate::attest::kubernetes::Clusters;
+use crate::attest::x509_proof::X509Proofs;
 use crate::authority::TokenLifetimes;
 use crate::authority::tokens::schedule::Lifetimes;
+use countersign_api::x509_proof::ChannelBinding;
 
 fn shop() -> TrustDomain {
     TrustDomain::parse("shop.example").unwrap()
@@ -47,6 +49,7 @@ pub(crate) async fn issuance(directory: &Path, now: SystemTime) -> Issuance {
             join_tokens: JoinTokens::new(database, shop()),
             jwt_issuers: JwtIssuers::start(Vec::new()).unwrap(),
             clusters: Clusters::start(Vec::new(), &shop()).unwrap(),
+            x509_proofs: X509Proofs::read(Vec::new(), &[]).unwrap(),
             store,
         },
         authority,
@@ -75,6 +78,7 @@ pub(crate) fn request(evidence: Evidence, ttl: Duration) -> Request {
         caller: Caller {
             peer: None,
             remote_addr: ([127, 0, 0, 1], 4711).into(),
+            binding: ChannelBinding::made_up([0; 32]),
         },
     }
 }

@@ -4,6 +4,7 @@ use tonic::Code;
 
 use super::*;
 use crate::issue::tests::{break_log, issuance, log, orders, svid_of};
+use countersign_api::x509_proof::ChannelBinding;
 
 /// A connection with an SVID of this CA.
 async fn caller(issuance: &Issuance, now: SystemTime) -> Caller {
@@ -11,6 +12,7 @@ async fn caller(issuance: &Issuance, now: SystemTime) -> Caller {
     Caller {
         peer: Some(testing::peer(svid)),
         remote_addr: ([127, 0, 0, 1], 4711).into(),
+        binding: ChannelBinding::made_up([0; 32]),
     }
 }
 
@@ -18,6 +20,7 @@ fn anonymous() -> Caller {
     Caller {
         peer: None,
         remote_addr: ([127, 0, 0, 1], 4711).into(),
+        binding: ChannelBinding::made_up([0; 32]),
     }
 }
 
