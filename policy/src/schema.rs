@@ -7,6 +7,7 @@
 mod access_policy;
 mod blocks;
 mod mesh;
+mod policy_test;
 mod text;
 mod token_issuer;
 
@@ -24,10 +25,7 @@ use crate::document::API_VERSION;
 /// It is of draft 7, which every editor knows.
 #[must_use]
 pub fn json_schema() -> Value {
-    let settings = SchemaSettings::draft07().with(|settings| {
-        settings.transforms.push(Box::new(WithoutNull));
-    });
-    let mut generator = settings.into_generator();
+    let mut generator = generator();
     let own = [
         generator.subschema_for::<access_policy::AccessPolicy>(),
         generator.subschema_for::<token_issuer::TokenIssuer>(),
@@ -43,10 +41,36 @@ pub fn json_schema() -> Value {
         "required": ["apiVersion"],
     });
     let any: Vec<Value> = own.into_iter().chain([other]).map(Value::from).collect();
+    root("Countersign policy", "oneOf", any, generator)
+}
+
+/// The JSON Schema of one document of a file `*.test.yaml`; of draft 7, too.
+#[must_use]
+pub fn test_json_schema() -> Value {
+    let mut generator = generator();
+    let test = generator.subschema_for::<policy_test::PolicyTest>();
+    // In draft 7 a `$ref` hides what stands beside it; `allOf` does not.
+    root(
+        "Countersign policy tests",
+        "allOf",
+        vec![test.into()],
+        generator,
+    )
+}
+
+fn generator() -> SchemaGenerator {
+    let settings = SchemaSettings::draft07().with(|settings| {
+        settings.transforms.push(Box::new(WithoutNull));
+    });
+    settings.into_generator()
+}
+
+/// A schema with its definitions; `which` says how many of `documents` a document has to be.
+fn root(title: &str, which: &str, documents: Vec<Value>, mut generator: SchemaGenerator) -> Value {
     let mut schema = json_schema!({
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "Countersign policy",
-        "oneOf": any,
+        "title": title,
+        which: documents,
         "definitions": generator.take_definitions(true),
     });
     WithoutNull.transform(&mut schema);
@@ -70,6 +94,9 @@ impl Transform for WithoutNull {
                 fields.insert("type".to_owned(), only);
             }
         }
+        if let Some(Value::Array(words)) = fields.get_mut("enum") {
+            words.retain(|word| !word.is_null());
+        }
         let is_null = |schema: &Value| schema.get("type").is_some_and(|name| name == "null");
         if let Some(Value::Array(choices)) = fields.get_mut("anyOf")
             && choices.iter().any(is_null)
@@ -87,7 +114,7 @@ impl Transform for WithoutNull {
 
 /// What stands in `kind`.
 macro_rules! kind {
-    ($type:ident, $kind:literal) => {
+    ($type:ident, $kind:expr) => {
         /// The kind of the document.
         #[derive(Debug)]
         struct $type;

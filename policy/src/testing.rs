@@ -32,8 +32,10 @@ use std::time::SystemTime;
 
 use countersign_identity::TrustDomain;
 
+#[cfg(feature = "tools")]
+pub(crate) use self::call::Fact;
 pub use self::coverage::{Coverage, RuleCoverage};
-pub use self::read::{KIND, read};
+pub use self::read::{KIND, is_tests, read};
 use crate::call_json::{CallError, CallJson};
 use crate::document::Origin;
 use crate::{Decision, Diagnostic, Policy, Verdict, Workload, WorkloadPolicy};

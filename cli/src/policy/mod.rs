@@ -33,8 +33,8 @@ pub(crate) enum PolicyCommand {
     Test(test::TestArguments),
     /// Give policy files their canonical layout; comments stay where they are
     Format(format::FormatArguments),
-    /// Print the JSON Schema of policy documents, for editors
-    Schema,
+    /// Print the JSON Schema of policy documents or of their tests, for editors
+    Schema(schema::SchemaArguments),
     /// Decide calls: one JSON call per line in, one JSON decision per line out
     Decide(decide::DecideArguments),
     /// Show for a call every rule, and why it did or did not match
@@ -70,7 +70,7 @@ pub(crate) fn run(command: &PolicyCommand, output: &Output) -> Result<Answer, Bo
         PolicyCommand::Check(_) => Answer::Yes,
         PolicyCommand::Test(arguments) => test::run(arguments, output)?,
         PolicyCommand::Format(arguments) => format::run(arguments, output)?,
-        PolicyCommand::Schema => schema::run(output)?,
+        PolicyCommand::Schema(arguments) => schema::run(arguments, output)?,
         PolicyCommand::Decide(arguments) => decide::run(arguments)?,
         PolicyCommand::Explain(arguments) => explain::run(arguments, output)?,
         PolicyCommand::Diff(arguments) => diff::run(arguments, output)?,

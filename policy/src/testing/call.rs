@@ -10,7 +10,7 @@ use crate::yaml::{Fields, Value};
 
 /// What a call has of its own, and a test can take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fact {
+pub(crate) enum Fact {
     Peer,
     SourceIp,
     Sni,
@@ -22,7 +22,7 @@ pub(super) enum Fact {
 }
 
 impl Fact {
-    pub(super) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Peer,
         Self::SourceIp,
         Self::Sni,
@@ -33,7 +33,7 @@ impl Fact {
         Self::Time,
     ];
 
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Peer => "peer",
             Self::SourceIp => "source_ip",

@@ -37,6 +37,14 @@ pub fn read(
     }
 }
 
+/// Whether a text whose file has no name is of tests: its first document says so.
+#[must_use]
+pub fn is_tests(text: &str) -> bool {
+    let report = Report::new("");
+    let first = read_documents(text, &report).next();
+    first.is_some_and(|node| report.value(&node).peek("kind") == Some(KIND))
+}
+
 fn suite(value: Value<'_>) -> Option<TestSuite> {
     let place = origin(value);
     value.mapping(|fields| {
