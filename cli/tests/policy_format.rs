@@ -184,6 +184,68 @@ fn standard_input_is_laid_out_on_standard_output() {
     assert!(code == 2 && err.contains("stands alone"), "{err}");
 }
 
+/// A file of tests, laid out.
+const TESTS: &str = "\
+# what is decided about a
+apiVersion: countersign.dev/v1
+kind: PolicyTest
+metadata: {name: a}
+spec:
+  tests:
+  - name: one
+    call:
+      destination: {namespace: shop, workload: a, port: 80}  # any
+    expect: deny
+";
+
+#[test]
+fn tests_are_laid_out_beside_the_policy_and_on_standard_input() {
+    let other = TESTS
+        .replace(
+            "kind: PolicyTest\nmetadata: {name: a}\n",
+            "metadata:\n    name: 'a'\nkind: PolicyTest\n",
+        )
+        .replace(
+            "namespace: shop, workload: a",
+            "workload: a,   namespace: shop",
+        );
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path();
+    fs::write(root.join("a.yaml"), LAID_OUT).unwrap();
+    fs::write(root.join("a.test.yaml"), &other).unwrap();
+    let wrong = other.replace("expect: deny", "expect: no");
+    fs::write(root.join("w.test.yaml"), &wrong).unwrap();
+    let (code, out, _) = told(&format(root, &["--check", "."]));
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("a.test.yaml: has another layout\n3 files, 1 would change\n"),
+        "{out}"
+    );
+    let (code, out, _) = told(&format(root, &["."]));
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("w.test.yaml:11:13: error: unknown word \"no\""),
+        "{out}"
+    );
+    assert_eq!(fs::read_to_string(root.join("a.test.yaml")).unwrap(), TESTS);
+    assert_eq!(fs::read_to_string(root.join("w.test.yaml")).unwrap(), wrong);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["policy", "format", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(other.as_bytes())
+        .unwrap();
+    let done = told(&child.wait_with_output().unwrap());
+    assert_eq!(done, (0, TESTS.to_owned(), String::new()));
+}
+
 #[test]
 fn what_cannot_be_written_is_as_it_was() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The canonical layout of policy files, with every comment where it was.
+//! The canonical layout of files of policy and of its tests, with every comment where it was.
 //!
 //! ```text
 //! text ── source::read ──▶ documents, comments ── attach ──▶ trees with their comments ── arrange, print ──▶ text
@@ -16,6 +16,7 @@ mod source;
 mod tree;
 
 use crate::document::{API_VERSION, parse};
+use crate::testing;
 use crate::yaml::{Diagnostic, Diagnostics, Node, Report, read_documents};
 use source::{Chunk, Source};
 
@@ -28,6 +29,20 @@ use source::{Chunk, Source};
 /// Every mistake of the documents, and what has no canonical layout: directives (`%YAML`).
 pub fn format(file: &str, text: &str) -> Result<String, Diagnostics> {
     parse([(file.to_owned(), text.to_owned())])?;
+    lay_out_text(file, text)
+}
+
+/// [`format`], for a file of tests (`*.test.yaml`).
+///
+/// # Errors
+/// Every mistake of the tests, and what has no canonical layout: directives (`%YAML`).
+pub fn format_tests(file: &str, text: &str) -> Result<String, Diagnostics> {
+    testing::read([(file.to_owned(), text.to_owned())])?;
+    lay_out_text(file, text)
+}
+
+/// Lays out a text without mistakes.
+fn lay_out_text(file: &str, text: &str) -> Result<String, Diagnostics> {
     let source = source::read(file, text)?;
     let laid_out = lay_out(&source);
     confirm(file, &source, &laid_out)?;

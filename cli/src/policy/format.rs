@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use countersign_policy::{Diagnostic, format};
+use countersign_policy::{Diagnostic, format, testing};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -16,7 +16,7 @@ use crate::output::{Answer, Format, Output, Tone, printable};
 /// `countersign policy format`
 #[derive(Debug, Args)]
 pub(crate) struct FormatArguments {
-    /// Policy: files, directories (read recursively), or `-` to read standard input and print the result
+    /// Policy and its tests: files, directories (read recursively), or `-` to read standard input and print the result
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
     /// Change nothing; name the files that would change, and fail if there are any
@@ -48,12 +48,18 @@ pub(crate) fn run(arguments: &FormatArguments, output: &Output) -> Result<Answer
     }
     let sources = sources::read(&arguments.paths)?;
     let mut report = Report {
-        files: sources.files.len(),
+        files: sources.files.len().saturating_add(sources.tests.len()),
         changed: Vec::new(),
         mistakes: sources.mistakes.iter().map(Mistake::from).collect(),
     };
-    for (file, text) in &sources.files {
-        match format::format(file, text) {
+    let policy = sources.files.iter().map(|file| (file, false));
+    let tests = sources.tests.iter().map(|file| (file, true));
+    for ((file, text), of_tests) in policy.chain(tests) {
+        let laid_out = match of_tests || (stdin && testing::is_tests(text)) {
+            true => format::format_tests(file, text),
+            false => format::format(file, text),
+        };
+        match laid_out {
             Ok(laid_out) if stdin && !arguments.check => {
                 output.write(&laid_out)?;
                 return Ok(Answer::Yes);

@@ -1,53 +1,72 @@
-//! The order of fields, as `docs/policy.md` has them.
+//! The order of fields, as `docs/policy.md` and, of tests, `docs/policy-tools.md` have them.
 
-/// The fields of a mapping, in order. One without fields has keys of the author's choice, which stay as they are.
+use crate::testing;
+
+/// What is in a mapping.
 #[derive(Debug)]
-pub(super) struct Shape(&'static [(&'static str, &'static Shape)]);
+pub(super) enum Shape {
+    /// Fields, in order. Without any, the keys are of the author's choice, and stay as they are.
+    Fields(&'static [(&'static str, &'static Shape)]),
+    /// Keys of the author's choice, whose values have one shape.
+    Named(&'static Shape),
+}
 
 impl Shape {
     /// Where a field stands; unknown ones stand behind all others.
     pub(super) fn place_of(&self, field: &str) -> usize {
-        self.0
+        let fields = self.fields();
+        fields
             .iter()
             .position(|(name, _)| *name == field)
-            .unwrap_or(self.0.len())
+            .unwrap_or(fields.len())
     }
 
     pub(super) fn of_field(&self, field: &str) -> Option<&'static Self> {
-        self.0
-            .iter()
-            .find(|(name, _)| *name == field)
-            .map(|(_, shape)| *shape)
+        match self {
+            Self::Fields(fields) => {
+                let mut fields = fields.iter();
+                let (_, shape) = fields.find(|(name, _)| *name == field)?;
+                Some(shape)
+            }
+            Self::Named(shape) => Some(shape),
+        }
+    }
+
+    fn fields(&self) -> &'static [(&'static str, &'static Self)] {
+        match self {
+            Self::Fields(fields) => fields,
+            Self::Named(_) => &[],
+        }
     }
 }
 
 /// A value, or a mapping with keys of the author's choice.
-static FREE: Shape = Shape(&[]);
+static FREE: Shape = Shape::Fields(&[]);
 
-pub(super) static DOCUMENT: Shape = Shape(&[
+pub(super) static DOCUMENT: Shape = Shape::Fields(&[
     ("apiVersion", &FREE),
     ("kind", &FREE),
     ("metadata", &METADATA),
     ("spec", &FREE),
 ]);
 
-static METADATA: Shape = Shape(&[
+static METADATA: Shape = Shape::Fields(&[
     ("name", &FREE),
     ("namespace", &FREE),
     ("labels", &FREE),
     ("annotations", &FREE),
 ]);
 
-static TARGET: Shape = Shape(&[("labels", &FREE), ("workloads", &FREE)]);
+static TARGET: Shape = Shape::Fields(&[("labels", &FREE), ("workloads", &FREE)]);
 
-static ACCESS_POLICY: Shape = Shape(&[
+static ACCESS_POLICY: Shape = Shape::Fields(&[
     ("target", &TARGET),
     ("mode", &FREE),
     ("default", &FREE),
     ("rules", &RULE),
 ]);
 
-static RULE: Shape = Shape(&[
+static RULE: Shape = Shape::Fields(&[
     ("name", &FREE),
     ("action", &FREE),
     ("from", &SOURCE),
@@ -57,7 +76,7 @@ static RULE: Shape = Shape(&[
     ("when", &FREE),
 ]);
 
-static SOURCE: Shape = Shape(&[
+static SOURCE: Shape = Shape::Fields(&[
     ("workload", &FREE),
     ("namespace", &FREE),
     ("spiffe", &FREE),
@@ -68,18 +87,18 @@ static SOURCE: Shape = Shape(&[
     ("not", &SOURCE),
 ]);
 
-static SUBJECT: Shape = Shape(&[
+static SUBJECT: Shape = Shape::Fields(&[
     ("issuer", &FREE),
     ("audience", &FREE),
     ("claims", &FREE),
     ("not", &NOT_SUBJECT),
 ]);
 
-static NOT_SUBJECT: Shape = Shape(&[("claims", &FREE)]);
+static NOT_SUBJECT: Shape = Shape::Fields(&[("claims", &FREE)]);
 
-static INTENT: Shape = Shape(&[("scope", &FREE), ("context", &FREE), ("requester", &FREE)]);
+static INTENT: Shape = Shape::Fields(&[("scope", &FREE), ("context", &FREE), ("requester", &FREE)]);
 
-static OPERATION: Shape = Shape(&[
+static OPERATION: Shape = Shape::Fields(&[
     ("ports", &FREE),
     ("methods", &FREE),
     ("hosts", &FREE),
@@ -90,9 +109,9 @@ static OPERATION: Shape = Shape(&[
     ("not", &OPERATION),
 ]);
 
-static GRPC: Shape = Shape(&[("service", &FREE), ("method", &FREE)]);
+static GRPC: Shape = Shape::Fields(&[("service", &FREE), ("method", &FREE)]);
 
-static TOKEN_ISSUER: Shape = Shape(&[
+static TOKEN_ISSUER: Shape = Shape::Fields(&[
     ("target", &TARGET),
     ("issuer", &FREE),
     ("audiences", &FREE),
@@ -106,33 +125,36 @@ static TOKEN_ISSUER: Shape = Shape(&[
     ("payloadHeader", &FREE),
 ]);
 
-static LOCATION: Shape = Shape(&[
+static LOCATION: Shape = Shape::Fields(&[
     ("header", &FREE),
     ("prefix", &FREE),
     ("query", &FREE),
     ("cookie", &FREE),
 ]);
 
-static MESH_MODE: Shape = Shape(&[
+static MESH_MODE: Shape = Shape::Fields(&[
     ("target", &TARGET),
     ("mode", &FREE),
     ("ports", &FREE),
     ("ambiguousPaths", &FREE),
 ]);
 
-static EGRESS_POLICY: Shape = Shape(&[("target", &TARGET), ("rules", &EGRESS_RULE)]);
+static EGRESS_POLICY: Shape = Shape::Fields(&[("target", &TARGET), ("rules", &EGRESS_RULE)]);
 
-static EGRESS_RULE: Shape = Shape(&[("name", &FREE), ("action", &FREE), ("to", &EXTERNAL)]);
+static EGRESS_RULE: Shape = Shape::Fields(&[("name", &FREE), ("action", &FREE), ("to", &EXTERNAL)]);
 
-static EXTERNAL: Shape = Shape(&[("hosts", &FREE), ("cidrs", &FREE), ("ports", &FREE)]);
+static EXTERNAL: Shape = Shape::Fields(&[("hosts", &FREE), ("cidrs", &FREE), ("ports", &FREE)]);
 
-static TRUST_DOMAIN: Shape = Shape(&[("trustDomain", &FREE), ("bundleEndpoint", &BUNDLE_ENDPOINT)]);
+static TRUST_DOMAIN: Shape =
+    Shape::Fields(&[("trustDomain", &FREE), ("bundleEndpoint", &BUNDLE_ENDPOINT)]);
 
-static BUNDLE_ENDPOINT: Shape = Shape(&[("url", &FREE), ("profile", &FREE), ("spiffeId", &FREE)]);
+static BUNDLE_ENDPOINT: Shape =
+    Shape::Fields(&[("url", &FREE), ("profile", &FREE), ("spiffeId", &FREE)]);
 
-static TRANSACTION_POLICY: Shape = Shape(&[("target", &TARGET), ("rules", &TRANSACTION_RULE)]);
+static TRANSACTION_POLICY: Shape =
+    Shape::Fields(&[("target", &TARGET), ("rules", &TRANSACTION_RULE)]);
 
-static TRANSACTION_RULE: Shape = Shape(&[
+static TRANSACTION_RULE: Shape = Shape::Fields(&[
     ("name", &FREE),
     ("scope", &FREE),
     ("subject", &SUBJECT),
@@ -141,13 +163,66 @@ static TRANSACTION_RULE: Shape = Shape(&[
     ("lifetime", &FREE),
 ]);
 
-static SPECS: [(&str, &Shape); 6] = [
+static POLICY_TEST: Shape = Shape::Fields(&[("calls", &CALLS), ("tests", &TEST)]);
+
+static CALLS: Shape = Shape::Named(&CALL);
+
+static CALL: Shape = Shape::Fields(&[
+    ("peer", &FREE),
+    ("source_ip", &FREE),
+    ("destination", &DESTINATION),
+    ("sni", &FREE),
+    ("request", &REQUEST),
+    ("subject", &TOKEN),
+    ("subjects", &TOKEN),
+    ("intent", &TRANSACTION),
+    ("time", &FREE),
+]);
+
+static DESTINATION: Shape = Shape::Fields(&[
+    ("namespace", &FREE),
+    ("workload", &FREE),
+    ("labels", &FREE),
+    ("ip", &FREE),
+    ("port", &FREE),
+]);
+
+static REQUEST: Shape = Shape::Fields(&[
+    ("method", &FREE),
+    ("host", &FREE),
+    ("path", &FREE),
+    ("headers", &FREE),
+]);
+
+static TOKEN: Shape = Shape::Fields(&[("issuer", &FREE), ("claims", &FREE)]);
+
+static TRANSACTION: Shape = Shape::Fields(&[
+    ("scope", &FREE),
+    ("tctx", &FREE),
+    ("requester", &FREE),
+    ("exp", &FREE),
+]);
+
+static TEST: Shape = Shape::Fields(&[
+    ("name", &FREE),
+    ("call", &CALL),
+    ("without", &FREE),
+    ("with", &CALL),
+    ("expect", &FREE),
+    ("rule", &FREE),
+    ("policy", &FREE),
+    ("reason", &FREE),
+    ("observed", &FREE),
+]);
+
+static SPECS: [(&str, &Shape); 7] = [
     ("AccessPolicy", &ACCESS_POLICY),
     ("TokenIssuer", &TOKEN_ISSUER),
     ("MeshMode", &MESH_MODE),
     ("EgressPolicy", &EGRESS_POLICY),
     ("TrustDomain", &TRUST_DOMAIN),
     ("TransactionPolicy", &TRANSACTION_POLICY),
+    (testing::KIND, &POLICY_TEST),
 ];
 
 /// The shape of the `spec` of a kind.
@@ -160,32 +235,43 @@ pub(super) fn of_spec(kind: &str) -> &'static Shape {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Map, Value};
 
     use super::*;
 
-    /// The fields of a schema, through references and the choices of one or several.
-    fn fields<'s>(
+    /// What fits is found through references and the choices of one or several.
+    fn found<'s, T>(
         root: &'s Value,
         schema: &'s Value,
-    ) -> Option<&'s serde_json::Map<String, Value>> {
-        if let Some(Value::Object(fields)) = schema.get("properties") {
-            return Some(fields);
+        what: &dyn Fn(&'s Value) -> Option<T>,
+    ) -> Option<T> {
+        if let Some(found) = what(schema) {
+            return Some(found);
         }
         if let Some(Value::String(reference)) = schema.get("$ref") {
-            return fields(root, root.pointer(&reference[1..]).unwrap());
+            return found(root, root.pointer(&reference[1..]).unwrap(), what);
         }
         let of_choices = ["allOf", "anyOf"]
             .into_iter()
             .filter_map(|name| schema.get(name)?.as_array());
         let inner = of_choices.flatten().chain(schema.get("items"));
-        inner.into_iter().find_map(|inner| fields(root, inner))
+        inner.into_iter().find_map(|inner| found(root, inner, what))
+    }
+
+    fn fields<'s>(root: &'s Value, schema: &'s Value) -> Option<&'s Map<String, Value>> {
+        found(root, schema, &|schema| {
+            schema.get("properties")?.as_object()
+        })
     }
 
     fn compare(root: &Value, schema: &Value, shape: &Shape, at: &str) -> usize {
+        if let Shape::Named(shape) = shape {
+            let of_values = found(root, schema, &|schema| schema.get("additionalProperties"));
+            return compare(root, of_values.unwrap(), shape, &format!("{at}.*"));
+        }
         let Some(of_schema) = fields(root, schema) else {
             assert!(
-                shape.0.is_empty(),
+                shape.fields().is_empty(),
                 "{at}: an order of fields, and no fields"
             );
             return 0;
@@ -193,7 +279,7 @@ mod tests {
         if at.ends_with(".jwks") {
             return 0;
         }
-        for (name, _) in shape.0 {
+        for (name, _) in shape.fields() {
             // `not` has no `not`.
             assert!(
                 of_schema.contains_key(*name) || *name == "not",
@@ -210,15 +296,33 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_the_schema_has_a_place() {
-        let root = crate::schema::json_schema();
+    fn every_field_of_the_schemas_has_a_place() {
+        let (policy, tests) = (
+            crate::schema::json_schema(),
+            crate::schema::test_json_schema(),
+        );
         for (kind, spec) in SPECS {
+            let root = if kind == testing::KIND {
+                &tests
+            } else {
+                &policy
+            };
             let document = &root["definitions"][kind];
-            let header = fields(&root, document).unwrap();
-            assert_eq!(header.len(), DOCUMENT.0.len());
-            compare(&root, &header["metadata"], &METADATA, kind);
-            assert!(compare(&root, &header["spec"], spec, kind) > 1);
+            let header = fields(root, document).unwrap();
+            assert_eq!(header.len(), DOCUMENT.fields().len());
+            compare_metadata(root, &header["metadata"], kind);
+            assert!(compare(root, &header["spec"], spec, kind) > 1);
         }
-        assert_eq!(SPECS.len() + 1, root["oneOf"].as_array().unwrap().len());
+        // Policy's kinds and the documents of others; tests.
+        let kinds = policy["oneOf"].as_array().unwrap().len() - 1 + 1;
+        assert_eq!(SPECS.len(), kinds);
+    }
+
+    fn compare_metadata(root: &Value, schema: &Value, kind: &str) {
+        let all = fields(root, schema).unwrap();
+        assert!(!all.is_empty());
+        for name in all.keys() {
+            assert!(METADATA.of_field(name).is_some(), "{kind}.metadata.{name}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From trees to text.
 //!
-//! Documents and rules are blocks; what fits on a line is written on one, but for alternatives: a list of several
-//! mappings has a line for each. Comments keep what they stand in from being written on one line.
+//! Documents, rules, tests and their named calls are blocks; what fits on a line is written on one, but for alternatives:
+//! a list of several mappings has a line for each. Comments keep what they stand in from being written on one line.
 
 use super::arrange::arranged;
 use super::scalar::{self, Place};
@@ -34,8 +34,12 @@ pub(super) fn document(chunk: &Chunk, out: &mut String) {
 enum Role {
     Document,
     Spec,
+    /// Rules of a policy, or tests.
     Rules,
     Rule,
+    /// Calls by their names.
+    Calls,
+    Call,
     Other,
 }
 
@@ -43,8 +47,10 @@ impl Role {
     fn of_child(self, child: &Child) -> Self {
         match (self, child.name()) {
             (Self::Document, Some("spec")) => Self::Spec,
-            (Self::Spec, Some("rules")) => Self::Rules,
+            (Self::Spec, Some("rules" | "tests")) => Self::Rules,
             (Self::Rules, None) => Self::Rule,
+            (Self::Spec, Some("calls")) => Self::Calls,
+            (Self::Calls, Some(_)) => Self::Call,
             _ => Self::Other,
         }
     }
@@ -88,7 +94,9 @@ impl Printer<'_> {
     fn collection(&mut self, collection: &Collection, role: Role, indent: usize, followed: bool) {
         let count = collection.children.len();
         for (child, number) in collection.children.iter().zip(1..) {
-            self.gap |= role == Role::Rules && number > 1;
+            let apart =
+                role == Role::Rules || (role == Role::Spec && child.name() == Some("tests"));
+            self.gap |= apart && number > 1;
             self.comments(&child.above, indent);
             match &child.key {
                 Some(key) => {

@@ -1,5 +1,6 @@
 use super::*;
 
+mod policy_tests;
 mod properties;
 
 fn formatted(text: &str) -> String {

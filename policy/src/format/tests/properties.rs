@@ -7,7 +7,7 @@ use crate::document::parse;
 
 /// What a document says, before it is written.
 #[derive(Clone, Debug)]
-enum Value {
+pub(super) enum Value {
     Mapping(Vec<(&'static str, Value)>),
     List(Vec<Value>),
     String(String),
@@ -30,17 +30,17 @@ impl Value {
 }
 
 /// Writes documents in whatever way the choices say.
-struct Writer {
+pub(super) struct Writer {
     choices: Vec<u8>,
     used: usize,
-    out: String,
+    pub(super) out: String,
     /// Comments, each with how it stands to the text that has its mark.
-    comments: Vec<String>,
+    pub(super) comments: Vec<String>,
     unique: u32,
 }
 
 impl Writer {
-    fn new(choices: Vec<u8>) -> Self {
+    pub(super) fn new(choices: Vec<u8>) -> Self {
         Self {
             choices,
             used: 0,
@@ -50,13 +50,13 @@ impl Writer {
         }
     }
 
-    fn choose(&mut self, of: usize) -> usize {
+    pub(super) fn choose(&mut self, of: usize) -> usize {
         self.used += 1;
         usize::from(self.choices[self.used % self.choices.len()]).wrapping_mul(self.used | 1) / 3
             % of
     }
 
-    fn unique(&mut self) -> u32 {
+    pub(super) fn unique(&mut self) -> u32 {
         self.unique += 1;
         self.unique
     }
@@ -176,7 +176,7 @@ impl Writer {
         }
     }
 
-    fn above(&mut self, mark: Option<String>, indent: usize) {
+    pub(super) fn above(&mut self, mark: Option<String>, indent: usize) {
         if let Some(mark) = mark.filter(|_| self.choose(4) == 0) {
             self.gap();
             let text = self.comment("above", &mark);
@@ -232,7 +232,9 @@ impl Writer {
                 for item in items {
                     let mark = match item {
                         Value::Mapping(fields)
-                            if fields.iter().any(|(name, _)| *name == "action") =>
+                            if fields
+                                .iter()
+                                .any(|(name, _)| ["action", "expect"].contains(name)) =>
                         {
                             fields
                                 .iter()
@@ -250,7 +252,7 @@ impl Writer {
         }
     }
 
-    fn document(&mut self, document: &Value) {
+    pub(super) fn document(&mut self, document: &Value) {
         if let Value::Mapping(fields) = document {
             self.mapping(fields, 0, false);
         }
@@ -349,7 +351,7 @@ fn said(text: &str) -> Vec<serde_json::Value> {
 }
 
 /// Whether a comment still stands as it did to the text with its mark.
-fn stands_right(comment: &str, text: &str) -> bool {
+pub(super) fn stands_right(comment: &str, text: &str) -> bool {
     let mark = comment.split_once('<').unwrap().1.trim_end_matches('>');
     let lines: Vec<&str> = text.lines().collect();
     let Some(line) = lines.iter().position(|line| line.ends_with(comment)) else {
