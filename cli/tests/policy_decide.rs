@@ -141,6 +141,8 @@ fn without_good_policy_nothing_is_decided() {
             "apiVersion: countersign.dev/v1\nkind: AccessPolicy\n",
         ),
         ("empty/README.md", ""),
+        ("other/service.yaml", "apiVersion: v1\nkind: Service\n"),
+        ("call", ORDER),
     ]);
     let bad = place.run_with(&["decide", "bad.yaml", "--calls", "-"], ORDER);
     assert_eq!(bad.with_status(2), "");
@@ -149,13 +151,18 @@ fn without_good_policy_nothing_is_decided() {
         "{}",
         bad.stderr
     );
-    let empty = place.run_with(&["decide", "empty", "--calls", "-"], ORDER);
-    assert_eq!(empty.with_status(2), "");
-    assert!(
-        empty.stderr.contains("no policy in empty"),
-        "{}",
-        empty.stderr
-    );
+    for directory in ["empty", "other"] {
+        for arguments in [
+            ["decide", directory, "--calls", "-"],
+            ["explain", directory, "--call", "call"],
+        ] {
+            let none = place.run_with(&arguments, ORDER);
+            assert_eq!(none.with_status(2), "");
+            let expected =
+                format!("no policy in {directory}: expected documents of countersign.dev/v1");
+            assert!(none.stderr.contains(&expected), "{}", none.stderr);
+        }
+    }
     let absent = place.run_with(&["decide", "absent", "--calls", "-"], ORDER);
     assert_eq!(absent.with_status(2), "");
     let twice = place.run_with(&["decide", "-", "--calls", "-"], ORDER);

@@ -295,7 +295,10 @@ fn what_cannot_be_compared_is_told_with_its_place() {
     let output = diff(root.path(), &["v1", "nowhere"]);
     assert_eq!(output.status.code(), Some(2));
     let told = stderr(&output);
-    assert!(told.contains("expected a directory, a file, or a git revision such as main~1 or v1:policies/, got nowhere"), "{told}");
+    assert!(
+        told.contains("has no revision nowhere, and there is no path nowhere: expected a directory, a file, or a git revision such as main~1"),
+        "{told}"
+    );
     let output = diff(root.path(), &["--", "v1", "-x"]);
     assert_eq!(output.status.code(), Some(2));
     fs::write(
@@ -307,6 +310,121 @@ fn what_cannot_be_compared_is_told_with_its_place() {
     assert_eq!(output.status.code(), Some(2));
     assert!(
         stderr(&output).contains("policies/orders.yaml:7:23: "),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn what_git_does_not_know_is_told_with_its_repository() {
+    let root = repository();
+    let place = root.path().canonicalize().unwrap();
+    let told = |directory: &Path, old: &str| {
+        let output = diff(directory, &[old, "policies"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(stdout(&output), "");
+        let told = stderr(&output);
+        assert_eq!(told.trim_end().lines().count(), 1, "{told}");
+        assert!(!told.contains("single revision"), "{told}");
+        told
+    };
+    let is_told = |directory: &Path, old: &str, expected: &str| {
+        let found = told(directory, old);
+        assert!(found.contains(expected), "{found}");
+        assert!(
+            found.contains("expected a directory, a file, or a git revision such as main~1"),
+            "{found}"
+        );
+    };
+    let here = place.display();
+    is_told(
+        root.path(),
+        "v2",
+        &format!("the git repository {here} has no revision v2, and there is no path v2"),
+    );
+    is_told(
+        root.path(),
+        "v2:policies",
+        &format!("the git repository {here} has no revision v2,"),
+    );
+    is_told(
+        root.path(),
+        "v1:polices",
+        &format!("at the revision v1 of the git repository {here} there is no polices"),
+    );
+    let new = root.path().join("new");
+    fs::create_dir_all(new.join("policies")).unwrap();
+    fs::copy(
+        root.path().join("policies/orders.yaml"),
+        new.join("policies/orders.yaml"),
+    )
+    .unwrap();
+    is_told(&new, "v1", "there is no directory like this one");
+    // As a clone has it, in which nobody worked on the branch yet.
+    git(
+        root.path(),
+        &["update-ref", "refs/remotes/origin/theirs", "v1"],
+    );
+    is_told(
+        root.path(),
+        "theirs",
+        "has no revision theirs (did you mean origin/theirs?)",
+    );
+    let shallow = tempfile::tempdir().unwrap();
+    let clone = shallow.path().join("clone");
+    let from = format!("file://{here}");
+    git(
+        shallow.path(),
+        &["clone", "-q", "--depth=1", &from, clone.to_str().unwrap()],
+    );
+    is_told(
+        &clone,
+        "HEAD~1",
+        "has no revision HEAD~1 (it is a shallow clone: `git fetch --unshallow`",
+    );
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::create_dir(elsewhere.path().join("policies")).unwrap();
+    is_told(
+        elsewhere.path(),
+        "v1",
+        "there is no path v1, and no git repository here",
+    );
+}
+
+#[test]
+fn the_first_policy_is_compared_with_none_and_the_last_is_not_removed_by_mistake() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["none", "some"] {
+        fs::create_dir(root.path().join(name)).unwrap();
+    }
+    fs::write(
+        root.path().join("none/service.yaml"),
+        "apiVersion: v1\nkind: Service\n",
+    )
+    .unwrap();
+    fs::write(root.path().join("some/orders.yaml"), policy(READ)).unwrap();
+    let output = diff(root.path(), &["none", "some", "--fail-on-widening"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output)
+            .contains("note: there is no policy in none: all that some allows becomes allowed\n"),
+        "{}",
+        stdout(&output)
+    );
+    let json = json_of(&diff(root.path(), &["none", "some", "-o", "json"]));
+    assert!(
+        json["notes"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("there is no policy in none")
+    );
+    let output = diff(root.path(), &["some", "none"]);
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(2), "")
+    );
+    assert!(
+        stderr(&output).contains("there is no policy in none: expected documents of countersign.dev/v1 in files that end in .yaml or .yml"),
         "{}",
         stderr(&output)
     );

@@ -294,3 +294,70 @@ fn with_a_directory_the_graph_has_its_workloads() {
     assert_eq!(json["edges"].as_array().unwrap().len(), 1);
     assert_eq!(json["notes"], json!([]));
 }
+
+#[test]
+fn where_there_is_no_policy_there_is_no_graph() {
+    let place = Place::with(&[
+        ("none/README.md", ""),
+        ("other/service.yaml", "apiVersion: v1\nkind: Service\n"),
+        ("some/p.yaml", &shop()),
+    ]);
+    for directory in ["none", "other"] {
+        let done = reach(&place, &[directory]);
+        assert_eq!((done.status, done.stdout.as_str()), (2, ""));
+        let expected = format!(
+            "there is no policy in {directory}: expected documents of countersign.dev/v1 in files that end in .yaml or .yml"
+        );
+        assert!(done.stderr.contains(&expected), "{}", done.stderr);
+        let done = reach(&place, &["some", "--since", directory]);
+        assert_eq!(done.status, 0, "{}", done.stderr);
+        let expected =
+            format!("note: there was no policy in {directory}: nobody could call anybody\n");
+        assert!(done.stdout.contains(&expected), "{}", done.stdout);
+    }
+}
+
+#[test]
+fn a_workload_that_no_policy_names_is_told_as_such() {
+    let by_id = access(
+        "byid",
+        "  - {name: id, action: allow, from: [{spiffe: spiffe://shop.example/ns/shop/sa/named}]}\n",
+    );
+    let place = Place::with(&[("p.yaml", &(shop() + "---\n" + &by_id))]);
+    let note = "note: no policy names shop/nobody: what is told holds for it if there is such a workload, which --directory would tell\n";
+    for end in ["--from", "--to"] {
+        let done = reach(&place, &["p.yaml", end, "shop/nobody"]);
+        assert_eq!(done.status, 0, "{}", done.stderr);
+        assert!(done.stdout.contains(note), "{}", done.stdout);
+        let json = json_of(&reach(
+            &place,
+            &["p.yaml", end, "shop/nobody", "-o", "json"],
+        ));
+        let nodes = json["nodes"].as_array().unwrap();
+        let unknown = nodes.iter().filter(|node| node["known"] == json!(false));
+        assert_eq!(unknown.count(), 1);
+    }
+    for named in ["shop/web", "shop/named", "others of shop"] {
+        let done = reach(&place, &["p.yaml", "--from", named]);
+        assert_eq!(done.status, 0, "{}", done.stderr);
+        assert!(!done.stdout.contains("no policy names"), "{}", done.stdout);
+    }
+    let directory = "workloads:\n- {namespace: shop, serviceAccount: web}\n";
+    place.write("directory.yaml", directory);
+    let done = reach(
+        &place,
+        &[
+            "p.yaml",
+            "--directory",
+            "directory.yaml",
+            "--from",
+            "shop/nobody",
+        ],
+    );
+    assert_eq!(done.status, 2);
+    assert!(
+        done.stderr.contains("there is no shop/nobody in the graph"),
+        "{}",
+        done.stderr
+    );
+}

@@ -140,12 +140,13 @@ impl Budget {
     pub fn take(&mut self, size: u64) -> Result<(), String> {
         if size > FILE_LIMIT {
             return Err(format!(
-                "expected a file of at most {FILE_LIMIT} bytes, this one has {size}"
+                "expected a file of at most {FILE_LIMIT} bytes (1 MiB), this one has {size}: split it, documents may be in as many files as you like"
             ));
         }
         if self.spent + size > TOTAL_LIMIT {
             return Err(format!(
-                "expected at most {TOTAL_LIMIT} bytes of policy files together; with this file there are more"
+                "expected at most {TOTAL_LIMIT} bytes (16 MiB) of files of policy and tests together, with this file there are more: \
+                 move what is no policy out of the directory, or let one rule with a list of alternatives say what several say"
             ));
         }
         self.spent += size;
@@ -211,11 +212,20 @@ mod tests {
     #[test]
     fn the_budget_refuses_what_is_too_large_and_goes_on() {
         let mut budget = Budget::default();
-        assert!(budget.take(FILE_LIMIT + 1).unwrap_err().contains("1048577"));
+        let too_large = budget.take(FILE_LIMIT + 1).unwrap_err();
+        assert!(too_large.contains("1048577: split it"), "{too_large}");
         for _ in 0..TOTAL_LIMIT / FILE_LIMIT {
             budget.take(FILE_LIMIT).unwrap();
         }
-        assert!(budget.take(1).unwrap_err().contains("together"));
+        let too_many = budget.take(1).unwrap_err();
+        assert!(
+            too_many.starts_with("expected at most 16777216 bytes (16 MiB)"),
+            "{too_many}"
+        );
+        assert!(
+            too_many.contains("move what is no policy out of the directory"),
+            "{too_many}"
+        );
         budget.take(0).unwrap();
     }
 }

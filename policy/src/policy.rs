@@ -137,6 +137,12 @@ impl Policy {
         &self.revision
     }
 
+    /// Whether there is no document at all, and so nothing that anybody could have meant.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
+
     /// The documents that concern calls to a workload: what its sidecar needs, and no more.
     #[must_use]
     pub fn concerning(&self, workload: &Workload) -> Vec<Document> {

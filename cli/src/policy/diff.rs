@@ -53,16 +53,27 @@ pub(crate) enum DiffError {
 /// Prints what changes; the answer is no if access widens and that is to fail.
 pub(crate) fn run(arguments: &DiffArguments, output: &Output) -> Result<Answer, DiffError> {
     let trust_domain = &arguments.trust_domain.trust_domain;
-    let old = revision::policy(&arguments.old, trust_domain)?;
+    // The first policy has none before it.
+    let old = revision::earlier_policy(&arguments.old, trust_domain)?;
     let new = revision::policy(&arguments.new, trust_domain)?;
     let workloads = match &arguments.directory {
         Some(path) => Some(directory::workloads(path).map_err(DiffError::Directory)?),
         None => None,
     };
     let difference = diff(&old, &new, workloads.as_deref())?;
+    let mut notes = notes(&difference);
+    if old.is_empty() {
+        notes.insert(
+            0,
+            format!(
+                "there is no policy in {}: all that {} allows becomes allowed",
+                arguments.old, arguments.new
+            ),
+        );
+    }
     match output.format {
-        Format::Text => output.write(&text(&difference, output.palette))?,
-        Format::Json => output.write_json(&Json::of(&difference))?,
+        Format::Text => output.write(&text(&difference, &notes, output.palette))?,
+        Format::Json => output.write_json(&Json::of(&difference, notes))?,
     }
     Ok(match arguments.fail_on_widening && difference.widens() {
         true => Answer::No,
@@ -91,7 +102,7 @@ fn notes(difference: &Difference) -> Vec<String> {
     notes
 }
 
-fn text(difference: &Difference, palette: Palette) -> String {
+fn text(difference: &Difference, notes: &[String], palette: Palette) -> String {
     let mut text = String::new();
     for (changes, heading, tone) in [
         (&difference.allowed, "becomes allowed", Tone::Warning),
@@ -129,12 +140,9 @@ fn text(difference: &Difference, palette: Palette) -> String {
             line(&mut text, 2, &printable(&format!("to {to}: {what}")));
         }
     }
-    for note in notes(difference) {
-        line(
-            &mut text,
-            0,
-            &palette.paint(Tone::Faint, &format!("note: {note}")),
-        );
+    for note in notes {
+        let note = format!("note: {}", printable(note));
+        line(&mut text, 0, &palette.paint(Tone::Faint, &note));
     }
     line(&mut text, 0, &summary(difference));
     text
@@ -294,7 +302,7 @@ struct Json<'a> {
 }
 
 impl<'a> Json<'a> {
-    fn of(difference: &'a Difference) -> Self {
+    fn of(difference: &'a Difference, notes: Vec<String>) -> Self {
         Self {
             widens: difference.widens(),
             allowed: &difference.allowed,
@@ -302,7 +310,7 @@ impl<'a> Json<'a> {
             documents: &difference.documents,
             paths: &difference.paths,
             complete: difference.cut_short.is_empty(),
-            notes: notes(difference),
+            notes,
         }
     }
 }

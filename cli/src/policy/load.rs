@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use countersign_identity::TrustDomain;
+use countersign_policy::document::API_VERSION;
 use countersign_policy::{Diagnostics, Policy};
 
 use super::sources::{self, SourceError};
@@ -15,7 +16,7 @@ pub(crate) enum LoadError {
     #[error("the policy has mistakes:\n{0}")]
     Mistakes(Diagnostics),
     #[error(
-        "there is no policy in {}: expected files that end in .yaml or .yml",
+        "there is no policy in {}: expected documents of {API_VERSION} in files that end in .yaml or .yml",
         sources::named(paths)
     )]
     Empty { paths: Vec<PathBuf> },
@@ -24,13 +25,14 @@ pub(crate) enum LoadError {
 /// Reads and compiles the policy of some paths.
 ///
 /// # Errors
-/// Why it cannot be read, or every mistake in it.
+/// Why it cannot be read, or every mistake in it, or that there is none.
 pub(crate) fn policy(paths: &[PathBuf], trust_domain: &TrustDomain) -> Result<Policy, LoadError> {
     let files = sources::read(paths)?;
-    if files.files.is_empty() && files.mistakes.is_empty() {
-        return Err(LoadError::Empty {
+    let policy = Policy::from_files("", trust_domain, files).map_err(LoadError::Mistakes)?;
+    match policy.is_empty() {
+        true => Err(LoadError::Empty {
             paths: paths.to_vec(),
-        });
+        }),
+        false => Ok(policy),
     }
-    Policy::from_files("", trust_domain, files).map_err(LoadError::Mistakes)
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 use countersign_identity::SpiffeId;
 use countersign_policy::analysis::{Graph, TooLarge, reach};
-use countersign_policy::{Diagnostics, Workload};
+use countersign_policy::{Diagnostics, Policy, Workload};
 
 use super::args::TrustDomainArgument;
 use super::directory;
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &ReachArguments, output: &Output) -> Result<Status,
     let trust_domain = &arguments.trust_domain.trust_domain;
     let policy = revision::policy(&arguments.policy, trust_domain)?;
     let old = match &arguments.since {
-        Some(old) => Some(revision::policy(old, trust_domain)?),
+        Some(old) => Some(revision::earlier_policy(old, trust_domain)?),
         None => None,
     };
     let workloads = match &arguments.directory {
@@ -97,6 +97,7 @@ pub(crate) fn run(arguments: &ReachArguments, output: &Output) -> Result<Status,
         Some(_) => Vec::new(),
         None => names.iter().filter_map(|name| workload_of(name)).collect(),
     };
+    let first = old.as_ref().is_some_and(Policy::is_empty);
     let policies: Vec<_> = std::iter::once(&policy).chain(&old).collect();
     let mut graphs = reach(&policies, workloads.as_deref(), &named)?;
     let before = match graphs.len() {
@@ -112,6 +113,7 @@ pub(crate) fn run(arguments: &ReachArguments, output: &Output) -> Result<Status,
         from: find(&arguments.from)?,
         to: find(&arguments.to)?,
         assumed: workloads.is_none(),
+        empty_before: arguments.since.clone().filter(|_| first),
         graph,
         before,
     };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use countersign_identity::TrustDomain;
+use countersign_policy::document::API_VERSION;
 use countersign_policy::files::{self, Budget, ENTRY_LIMIT, Kind, PolicyFiles};
 use countersign_policy::{Diagnostics, Policy};
 
@@ -12,6 +13,9 @@ use super::sources::{self, SourceError};
 
 /// How git says that an entry of a tree is a file, in octal.
 const FILE_MODES: [&str; 2] = ["100644", "100755"];
+
+/// What may be given as policy.
+const EXPECTED: &str = "a directory, a file, or a git revision such as main~1 (this directory then) or v1:policies/ (a path of the repository)";
 
 /// Why there is no policy to compare.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +25,36 @@ pub(crate) enum RevisionError {
     #[error("cannot run git, which would have to say what {spec} is: there is no such path")]
     NoGit { spec: String, source: io::Error },
     #[error(
-        "expected a directory, a file, or a git revision such as main~1 or v1:policies/, got {spec}: there is no such path, and git says: {told}"
+        "there is no path {spec}, and no git repository here whose revision it could be: expected {EXPECTED}"
+    )]
+    NoRepository { spec: String },
+    #[error(
+        "the git repository {} has no revision {revision}{help}, and there is no path {spec}: expected {EXPECTED}",
+        repository.display()
+    )]
+    NoRevision {
+        spec: String,
+        revision: String,
+        repository: PathBuf,
+        help: String,
+    },
+    #[error(
+        "at the revision {revision} of the git repository {} there is no {path}: expected {EXPECTED}",
+        repository.display()
+    )]
+    NoPath {
+        revision: String,
+        path: String,
+        repository: PathBuf,
+    },
+    #[error(
+        "git does not say what {spec} is, and there is no such path: {told}; expected {EXPECTED}"
     )]
     Unknown { spec: String, told: String },
+    #[error(
+        "there is no policy in {spec}: expected documents of {API_VERSION} in files that end in .yaml or .yml"
+    )]
+    Empty { spec: String },
     #[error("git {command} failed for {spec}: {told}")]
     Git {
         command: &'static str,
@@ -38,8 +69,25 @@ pub(crate) enum RevisionError {
 /// `REV:PATH` what is at a path of the repository. A path that there is comes first.
 ///
 /// # Errors
-/// Why it cannot be read, or every mistake in it.
+/// Why it cannot be read, or every mistake in it, or that there is no policy.
 pub(crate) fn policy(spec: &str, trust_domain: &TrustDomain) -> Result<Policy, RevisionError> {
+    let policy = earlier_policy(spec, trust_domain)?;
+    match policy.is_empty() {
+        true => Err(RevisionError::Empty {
+            spec: spec.to_owned(),
+        }),
+        false => Ok(policy),
+    }
+}
+
+/// [`policy`], which may be none yet.
+///
+/// # Errors
+/// Why it cannot be read, or every mistake in it.
+pub(crate) fn earlier_policy(
+    spec: &str,
+    trust_domain: &TrustDomain,
+) -> Result<Policy, RevisionError> {
     let path = Path::new(spec);
     let files = if spec == "-" || path.exists() {
         sources::read(&[PathBuf::from(spec)])?
@@ -94,33 +142,112 @@ fn at_revision(spec: &str) -> Result<PolicyFiles, RevisionError> {
     Ok(found)
 }
 
+/// What git says when there is no such revision, and nothing more to be said.
+const NO_REVISION: &str = "Needed a single revision";
+
 /// The object that a revision names, and what messages call the place.
 fn resolve(spec: &str) -> Result<(String, String), RevisionError> {
-    let parse = |object: &str| -> Result<Result<String, String>, RevisionError> {
-        let arguments = ["--verify", "--end-of-options", object];
-        let output = git(spec, "rev-parse", &arguments, b"")?;
-        let found = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        Ok(match output.status.success() && !found.is_empty() {
-            true => Ok(found),
-            false => Err(stderr(&output)),
-        })
-    };
-    let unknown = |told| RevisionError::Unknown {
-        spec: spec.to_owned(),
-        told,
-    };
+    let repository = repository(spec)?;
+    let parse = |object: &str| parse(spec, object);
     if let Some((revision, path)) = spec.split_once(':') {
         let name = format!("{revision}:{}", path.trim_start_matches("./"));
-        return parse(spec)?.map(|object| (object, name)).map_err(unknown);
+        return match parse(spec)? {
+            Ok(object) => Ok((object, name)),
+            Err(_) if parse(&format!("{revision}^{{tree}}"))?.is_ok() => {
+                Err(RevisionError::NoPath {
+                    revision: revision.to_owned(),
+                    path: path.to_owned(),
+                    repository: repository.path,
+                })
+            }
+            Err(_) => Err(no_revision(spec, revision, repository)?),
+        };
     }
-    parse(&format!("{spec}^{{commit}}"))?.map_err(unknown)?;
+    if parse(&format!("{spec}^{{commit}}"))?.is_err() {
+        return Err(no_revision(spec, spec, repository)?);
+    }
     // A repository without a working tree has no directory to be in.
-    let here = match parse(&format!("{spec}:./"))? {
-        Ok(here) => Ok(here),
-        Err(_) => parse(&format!("{spec}^{{tree}}"))?,
+    let here = match repository.has_working_tree {
+        true => format!("{spec}:./"),
+        false => format!("{spec}^{{tree}}"),
     };
-    here.map(|object| (object, format!("{spec}:")))
-        .map_err(unknown)
+    let here = parse(&here)?.map_err(|_| RevisionError::NoPath {
+        revision: spec.to_owned(),
+        path: "directory like this one".to_owned(),
+        repository: repository.path,
+    })?;
+    Ok((here, format!("{spec}:")))
+}
+
+/// The object that git knows under a name, or what it says.
+fn parse(spec: &str, object: &str) -> Result<Result<String, String>, RevisionError> {
+    let arguments = ["--verify", "--end-of-options", object];
+    let output = git(spec, "rev-parse", &arguments, b"")?;
+    let found = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok(match output.status.success() && !found.is_empty() {
+        true => Ok(found),
+        false => Err(stderr(&output)),
+    })
+}
+
+/// The git repository that the command runs in.
+struct Repository {
+    path: PathBuf,
+    has_working_tree: bool,
+}
+
+fn repository(spec: &str) -> Result<Repository, RevisionError> {
+    for (argument, has_working_tree) in [("--show-toplevel", true), ("--absolute-git-dir", false)] {
+        let output = git(spec, "rev-parse", &[argument], b"")?;
+        let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() && !path.is_empty() {
+            return Ok(Repository {
+                path: path.into(),
+                has_working_tree,
+            });
+        }
+        let told = stderr(&output);
+        if told.starts_with("not a git repository") {
+            return Err(RevisionError::NoRepository {
+                spec: spec.to_owned(),
+            });
+        }
+        if !has_working_tree {
+            return Err(RevisionError::Unknown {
+                spec: spec.to_owned(),
+                told,
+            });
+        }
+    }
+    Err(RevisionError::NoRepository {
+        spec: spec.to_owned(),
+    })
+}
+
+/// Why a revision was not found: there is none, or several, or it was not fetched.
+fn no_revision(
+    spec: &str,
+    revision: &str,
+    repository: Repository,
+) -> Result<RevisionError, RevisionError> {
+    let told = parse(spec, &format!("{revision}^{{commit}}"))?.err();
+    let told = told.filter(|told| told != NO_REVISION);
+    let remote = format!("origin/{revision}");
+    let help = if let Some(told) = told {
+        format!(" ({told})")
+    } else if parse(spec, &format!("{remote}^{{commit}}"))?.is_ok() {
+        format!(" (did you mean {remote}?)")
+    } else if git(spec, "rev-parse", &["--is-shallow-repository"], b"")?.stdout == b"true\n" {
+        " (it is a shallow clone: `git fetch --unshallow` gets the rest of its history)".to_owned()
+    } else {
+        String::new()
+    };
+    Ok(RevisionError::NoRevision {
+        spec: spec.to_owned(),
+        revision: revision.to_owned(),
+        repository: repository.path,
+        help,
+    })
 }
 
 fn git(

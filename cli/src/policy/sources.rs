@@ -83,7 +83,10 @@ fn stdin() -> io::Result<PolicyFiles> {
         .read_to_end(&mut content)?;
     let mut files = PolicyFiles::default();
     if content.len() as u64 > FILE_LIMIT {
-        files.mistake(STDIN, format!("expected at most {FILE_LIMIT} bytes"));
+        let message = format!(
+            "expected at most {FILE_LIMIT} bytes (1 MiB): split it into files and name their directory"
+        );
+        files.mistake(STDIN, message);
     } else {
         files.add(STDIN.to_owned(), Kind::Policy, content);
     }

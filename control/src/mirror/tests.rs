@@ -113,7 +113,9 @@ async fn a_huge_file_is_a_mistake_and_is_not_read() {
     assert_eq!(files.files, [("small.yaml".to_owned(), "small".to_owned())]);
     assert_eq!(
         mistakes(&files),
-        ["huge.yaml: expected a file of at most 1048576 bytes, this one has 1048577"]
+        [
+            "huge.yaml: expected a file of at most 1048576 bytes (1 MiB), this one has 1048577: split it, documents may be in as many files as you like"
+        ]
     );
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Candidate {
     pub(super) peer: Option<SpiffeId>,
     /// As whom it is called, if it can be.
     pub(super) workload: Option<Workload>,
+    /// Whether it is known from elsewhere than the question alone.
+    pub(super) known: bool,
 }
 
 /// Everybody, by name.
@@ -57,7 +59,7 @@ pub(super) fn candidates(
         None => all.add_named(policies),
     }
     for workload in named {
-        all.add_workload(workload_name(workload), Kind::Workload, workload.clone());
+        all.add_asked(workload);
     }
     all.add_callers(policies);
     all.by_name.into_values().collect()
@@ -105,7 +107,18 @@ impl Candidates<'_> {
             kind,
             peer: Some(peer),
             workload: Some(workload),
+            known: true,
         });
+    }
+
+    /// A workload that is asked about, whether or not there is one.
+    fn add_asked(&mut self, workload: &Workload) {
+        let name = workload_name(workload);
+        let known = self.by_name.contains_key(&name);
+        self.add_workload(name.clone(), Kind::Workload, workload.clone());
+        if let Some(candidate) = self.by_name.get_mut(&name) {
+            candidate.known = known;
+        }
     }
 
     /// Workloads of one service account are told apart by the labels that differ.
@@ -160,6 +173,7 @@ impl Candidates<'_> {
                 ))
             })
             .collect();
+        self.add_named_by_id(policies);
         let namespaces: BTreeSet<&str> = about
             .iter()
             .filter_map(|about| about.namespace.as_deref())
@@ -230,6 +244,28 @@ impl Candidates<'_> {
         self.add_workload("others".to_owned(), Kind::Group, workload);
     }
 
+    /// Workloads of this mesh that rules name by their whole SPIFFE IDs.
+    fn add_named_by_id(&mut self, policies: &[&Policy]) {
+        let documents = policies.iter().flat_map(|policy| policy.documents());
+        for source in documents
+            .flat_map(|compiled| &compiled.rules)
+            .flat_map(|rule| &*rule.rule.from)
+        {
+            if let Some(pattern) = &source.is.spiffe
+                && !pattern.is_prefix()
+                && pattern.id().trust_domain() == self.local
+                && let Some(name) = pattern.id().workload()
+            {
+                let workload = Workload {
+                    namespace: name.namespace.to_owned(),
+                    service_account: name.service_account.to_owned(),
+                    ..Workload::default()
+                };
+                self.add_workload(workload_name(&workload), Kind::Workload, workload);
+            }
+        }
+    }
+
     /// Peers of other trust domains that rules name, and callers without an identity where there may be some.
     fn add_callers(&mut self, policies: &[&Policy]) {
         let documents = policies.iter().flat_map(|policy| policy.documents());
@@ -243,6 +279,7 @@ impl Candidates<'_> {
                         kind: Kind::Anonymous,
                         peer: None,
                         workload: None,
+                        known: true,
                     });
                 }
             }
@@ -277,6 +314,7 @@ impl Candidates<'_> {
                 kind: Kind::Foreign,
                 peer: Some(peer),
                 workload: None,
+                known: true,
             });
         }
     }

@@ -24,6 +24,8 @@ pub struct Node {
     pub kind: Kind,
     /// Whether it can be called.
     pub callable: bool,
+    /// Whether a policy names it or the directory has it; else it is here because it was asked about.
+    pub known: bool,
 }
 
 /// A node may call another: some call at least is allowed.
@@ -141,6 +143,7 @@ fn graph(policy: &Policy, candidates: &[Candidate]) -> Result<Graph, TooLarge> {
         name: candidate.name.clone(),
         kind: candidate.kind,
         callable: candidate.workload.is_some(),
+        known: candidate.known,
     };
     Ok(Graph {
         nodes: candidates.iter().map(node).collect(),

@@ -1,5 +1,6 @@
 //! What is told of a graph, and what of it changed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use countersign_policy::RuleOrigin;
@@ -15,6 +16,8 @@ pub(super) struct Answer {
     pub(super) to: Option<usize>,
     /// Whether nobody said which workloads there are.
     pub(super) assumed: bool,
+    /// What the older policy was said to be in, and is not.
+    pub(super) empty_before: Option<String>,
 }
 
 /// How far one node gets.
@@ -36,18 +39,34 @@ impl Answer {
     }
 
     /// What every answer rests on.
-    pub(super) fn notes(&self) -> Vec<&'static str> {
+    pub(super) fn notes(&self) -> Vec<Cow<'static, str>> {
         let mut notes = Vec::new();
+        if let Some(old) = &self.empty_before {
+            notes.push(Cow::from(format!(
+                "there was no policy in {old}: nobody could call anybody"
+            )));
+        }
+        for end in [self.from, self.to].into_iter().flatten() {
+            let node = self.graph.nodes.get(end);
+            if let Some(node) = node.filter(|node| !node.known) {
+                let name = &node.name;
+                notes.push(Cow::from(format!(
+                    "no policy names {name}: what is told holds for it if there is such a workload, which --directory would tell",
+                )));
+            }
+        }
         if self.assumed {
             notes.push(
-                "without --directory the workloads are those that the policy names; ones that it names by labels are taken to have the service account that is called like a label (orders, for app: orders), if it names one",
+                "without --directory the workloads are those that the policy names; ones that it names by labels are taken to have the service account that is called like a label (orders, for app: orders), if it names one"
+                    .into(),
             );
         }
         let edges = self.before.iter().chain([&self.graph]);
         let mut edges = edges.flat_map(|graph| &graph.edges);
         if edges.any(|edge| edge.needs.contains(&Need::Condition)) {
             notes.push(
-                "CEL conditions are not looked into: a call that one might let through counts",
+                "CEL conditions are not looked into: a call that one might let through counts"
+                    .into(),
             );
         }
         notes
@@ -227,7 +246,7 @@ pub(super) struct Json<'a> {
     way: Option<Option<Vec<JsonEdge<'a>>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<JsonSince<'a>>,
-    notes: Vec<&'static str>,
+    notes: Vec<Cow<'static, str>>,
 }
 
 #[derive(Serialize)]

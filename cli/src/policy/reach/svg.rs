@@ -283,6 +283,7 @@ mod tests {
                     name: (*name).to_owned(),
                     kind: Kind::Workload,
                     callable: true,
+                    known: true,
                 })
                 .collect(),
             edges: edges

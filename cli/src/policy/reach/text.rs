@@ -25,10 +25,8 @@ pub(super) fn write(answer: &Answer, palette: Palette) -> String {
     }
     changes(&mut text, answer, palette);
     for note in answer.notes() {
-        line(
-            &mut text,
-            &palette.paint(Tone::Faint, &format!("note: {note}")),
-        );
+        let note = format!("note: {}", printable(&note));
+        line(&mut text, &palette.paint(Tone::Faint, &note));
     }
     text
 }
