@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -15,6 +16,8 @@ pub struct Program {
     name: String,
     child: Child,
     directory: PathBuf,
+    /// Whether what it has started ends with it.
+    leads_group: bool,
 }
 
 impl Program {
@@ -48,7 +51,20 @@ impl Program {
             name: name.to_owned(),
             child,
             directory: directory.to_owned(),
+            leads_group: false,
         })
+    }
+
+    /// As [`Program::start_command`], for a script that starts the program proper: both end with the test. They are a process
+    /// group of their own, and so hear nothing of Ctrl-C.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_group(name: &str, mut command: Command, directory: &Path) -> io::Result<Self> {
+        command.process_group(0);
+        let mut program = Self::start_command(name, command, directory)?;
+        program.leads_group = true;
+        Ok(program)
     }
 
     /// What the program has written to stderr so far.
@@ -96,6 +112,9 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if let (true, Ok(group)) = (self.leads_group, i32::try_from(self.child.id())) {
+            let _ = kill(Pid::from_raw(-group), Signal::SIGKILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking()

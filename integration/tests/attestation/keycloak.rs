@@ -51,7 +51,7 @@ impl Keycloak {
             .env("JAVA_OPTS_KC_HEAP", "-Xms64m -Xmx512m")
             .env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin")
             .env("KC_BOOTSTRAP_ADMIN_PASSWORD", "admin");
-        let program = Program::start_command("keycloak", command, directory.path()).unwrap();
+        let program = Program::start_group("keycloak", command, directory.path()).unwrap();
         let started = Instant::now();
         while !matches!(http::get(address, "/realms/master"), Ok((200, _))) {
             assert!(
