@@ -1,7 +1,7 @@
 //! What is left of an issuance when the CA dies in the midst of it, or its disk is full: nothing half-done.
 //!
-//! Needs the cargo feature `fault-points`; `make test` has it.
-
+//! Needs the cargo feature `fault-points`; `make test` runs it with that.
+#![cfg(feature = "fault-points")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
