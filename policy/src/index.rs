@@ -95,6 +95,31 @@ pub(crate) struct Way {
     passed: States,
 }
 
+/// Where a search comes along.
+pub(crate) trait Record {
+    /// Rules of the caller and port start here.
+    fn start(&mut self, state: State);
+    /// Rules of the host and of the path's segments are here.
+    fn pass(&mut self, state: State);
+}
+
+impl Record for Way {
+    fn start(&mut self, state: State) {
+        self.starts.add(state);
+    }
+
+    fn pass(&mut self, state: State) {
+        self.passed.add(state);
+    }
+}
+
+/// Nobody will ask.
+impl Record for () {
+    fn start(&mut self, _: State) {}
+
+    fn pass(&mut self, _: State) {}
+}
+
 /// The first states of a way, as many as fit: what is near is a bounded number of rules.
 #[derive(Default)]
 struct States(SmallVec<[State; MOST_STATES]>);
@@ -184,26 +209,25 @@ impl Index {
     }
 
     /// Shows every rule that may match, some perhaps twice. They are shown in several lists, each in ascending order;
-    /// `visit` breaks to see no more of a list. The way is for [`near`](Self::near).
+    /// `visit` breaks to see no more of a list. `way` is for [`near`](Self::near).
     pub(crate) fn candidates(
         &self,
         sought: &Sought<'_>,
         of: Use,
+        way: &mut impl Record,
         visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
-    ) -> Way {
+    ) {
         let all = of == Use::Other && sought.is_unknown();
-        let mut way = Way::default();
         for state in self.callers_and_ports(&sought.facts) {
-            way.starts.add(state);
+            way.start(state);
             if all {
                 self.show(self.tree.step(state, special::ALL), visit);
             } else {
                 self.each_host(state, sought, &mut |state| {
-                    self.walk(state, sought, 0, &mut way.passed, visit);
+                    self.walk(state, sought, 0, way, visit);
                 });
             }
         }
-        way
     }
 
     /// Some rules that might have been meant: for the path and other methods, then for the caller and port, then for
@@ -261,10 +285,10 @@ impl Index {
         state: State,
         sought: &Sought<'_>,
         at: usize,
-        passed: &mut States,
+        way: &mut impl Record,
         visit: &mut impl FnMut(RuleNumber) -> ControlFlow<()>,
     ) {
-        passed.add(state);
+        way.pass(state);
         self.show(Some(state), visit);
         let method = sought.facts.method;
         if sought.symbols.methods_on_the_way
@@ -278,7 +302,7 @@ impl Index {
         if let Some(segment) = path.symbols.get(at) {
             for symbol in [*segment, special::ONE] {
                 if let Some(next) = self.tree.step(state, symbol) {
-                    self.walk(next, sought, at.saturating_add(1), passed, visit);
+                    self.walk(next, sought, at.saturating_add(1), way, visit);
                 }
             }
         } else if path.all {

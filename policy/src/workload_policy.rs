@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use countersign_identity::TrustDomain;
-use smallvec::SmallVec;
 
 use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
@@ -199,7 +198,8 @@ impl WorkloadPolicy {
                 revision: Arc::clone(&self.revision),
             };
         }
-        let (allowing, failed, candidates) = self.allowing(&judged, &readings, &mut sought);
+        let mut candidates = Candidates::default();
+        let (allowing, failed) = self.allowing(&judged, &readings, &mut sought, &mut candidates);
         if let Some(rule) = allowing {
             let origin = Arc::clone(&rule.origin);
             return Decision {
@@ -292,7 +292,7 @@ impl WorkloadPolicy {
                 (&self.indexes.deny, Use::Other),
                 (&self.indexes.allow, Use::Allow),
             ] {
-                index.candidates(&sought, of, &mut |number| {
+                index.candidates(&sought, of, &mut (), &mut |number| {
                     looked_at = looked_at.saturating_add(1);
                     if let Some(rule) = self.rule(number)
                         && rule.matches_but_for_condition(&judged, path)
@@ -338,21 +338,22 @@ impl WorkloadPolicy {
         found.map(|(_, rule, failure)| (rule, failure))
     }
 
-    /// The first allow rule that matches every reading, those before it whose conditions could not be evaluated, and
-    /// those that were looked at in vain. The call is sought by its first reading.
+    /// The first allow rule that matches every reading, and those before it whose conditions could not be evaluated;
+    /// those that were looked at in vain are noted. The call is sought by its first reading.
     fn allowing(
         &self,
         judged: &Judged<'_>,
         readings: &Readings<'_>,
         sought: &mut Sought<'_>,
-    ) -> (Option<&CompiledRule>, Vec<FailedCondition>, Candidates) {
+        candidates: &mut Candidates,
+    ) -> (Option<&CompiledRule>, Vec<FailedCondition>) {
         let mut found: Option<(RuleNumber, &CompiledRule)> = None;
         let mut failed: Vec<FailedCondition> = Vec::new();
         // What matches every reading is a candidate of the first.
         sought.read(readings.iter().next().flatten());
         let index = &self.indexes.allow;
-        let mut seen = SmallVec::new();
-        let way = index.candidates(sought, Use::Allow, &mut |number| {
+        let Candidates { seen, way } = candidates;
+        index.candidates(sought, Use::Allow, way, &mut |number| {
             if found.is_some_and(|(first, _)| first <= number) {
                 return ControlFlow::Break(());
             }
@@ -378,11 +379,7 @@ impl WorkloadPolicy {
             }
             ControlFlow::Continue(())
         });
-        (
-            found.map(|(_, rule)| rule),
-            failed,
-            Candidates { seen, way },
-        )
+        (found.map(|(_, rule)| rule), failed)
     }
 
     fn observed(
@@ -430,7 +427,9 @@ fn each_candidate(
     }
     for path in readings.iter() {
         sought.read(path);
-        index.candidates(sought, Use::Other, &mut |number| visit(path, number));
+        index.candidates(sought, Use::Other, &mut (), &mut |number| {
+            visit(path, number)
+        });
     }
 }
 

@@ -17,6 +17,7 @@ use crate::rule::{CompiledRule, Field, Judged, Match, operation_answers};
 pub(crate) const COMPARED_RULES: usize = 8;
 
 /// What the search for a rule that allows has left.
+#[derive(Default)]
 pub(crate) struct Candidates {
     /// The first rules that were looked at in vain: they would match but for what the index does not know.
     pub(crate) seen: SmallVec<[RuleNumber; COMPARED_RULES]>,
