@@ -154,6 +154,27 @@ impl Output {
         text.push('\n');
         self.write(&text)
     }
+
+    /// Prints whether something was verified: `value` as JSON, or a line with `text`. The answer is no if it was not.
+    pub(crate) fn write_verdict<T: Serialize>(
+        &self,
+        verified: bool,
+        value: &T,
+        text: &str,
+    ) -> io::Result<Answer> {
+        let (answer, tone, word) = match verified {
+            true => (Answer::Yes, Tone::Good, "verified"),
+            false => (Answer::No, Tone::Bad, "not verified"),
+        };
+        match self.format {
+            Format::Json => self.write_json(value)?,
+            Format::Text => {
+                let word = self.palette.paint(tone, word);
+                self.write(&format!("{word}: {}\n", printable(text)))?;
+            }
+        }
+        Ok(answer)
+    }
 }
 
 /// The width of the terminal, in columns; 80 where there is none.

@@ -11,7 +11,7 @@ use super::args::VerifyArguments;
 use super::source::{Found, Group, Kind, Target};
 use super::trust::Roots;
 use crate::instant::{Span, rfc3339};
-use crate::output::{Answer, Format, Output, Tone, printable};
+use crate::output::{Answer, Output};
 
 /// The answer. Its JSON form is stable.
 #[derive(Debug, Serialize)]
@@ -35,21 +35,7 @@ pub(crate) fn verify(arguments: &VerifyArguments, output: &Output) -> Result<Ans
     let found = Target::parse(&arguments.target)?.read(&access)?;
     let roots = Roots::read(&arguments.bundle).map_err(CertError::Roots)?;
     let verdict = judge(&found, &roots, &arguments.id, SystemTime::now());
-    match output.format {
-        Format::Json => output.write_json(&verdict)?,
-        Format::Text => {
-            let (tone, word) = match verdict.verified {
-                true => (Tone::Good, "verified"),
-                false => (Tone::Bad, "not verified"),
-            };
-            let word = output.palette.paint(tone, word);
-            output.write(&format!("{word}: {}\n", printable(&verdict.text)))?;
-        }
-    }
-    Ok(match verdict.verified {
-        true => Answer::Yes,
-        false => Answer::No,
-    })
+    Ok(output.write_verdict(verdict.verified, &verdict, &verdict.text)?)
 }
 
 fn judge(found: &Found, roots: &Roots, id: &SpiffeId, now: SystemTime) -> Verdict {

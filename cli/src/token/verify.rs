@@ -12,7 +12,7 @@ use super::args::VerifyArguments;
 use super::inspect::{InspectError, read_token};
 use crate::instant::{Span, rfc3339};
 use crate::oidc::{self, Metadata, OidcError};
-use crate::output::{Answer, Format, Output, Tone, printable};
+use crate::output::{Answer, Output};
 
 /// How far an issuer's clock may be from ours.
 const LEEWAY: Duration = Duration::from_secs(30);
@@ -86,21 +86,7 @@ pub(crate) fn verify(arguments: &VerifyArguments, output: &Output) -> Result<Ans
             claims: None,
         },
     };
-    match output.format {
-        Format::Json => output.write_json(&verdict)?,
-        Format::Text => {
-            let (tone, word) = match verdict.verified {
-                true => (Tone::Good, "verified"),
-                false => (Tone::Bad, "not verified"),
-            };
-            let word = output.palette.paint(tone, word);
-            output.write(&format!("{word}: {}\n", printable(&verdict.text)))?;
-        }
-    }
-    Ok(match verdict.verified {
-        true => Answer::Yes,
-        false => Answer::No,
-    })
+    Ok(output.write_verdict(verdict.verified, &verdict, &verdict.text)?)
 }
 
 fn good(proved: Proved, audience: &str, now: SystemTime) -> Verdict {
