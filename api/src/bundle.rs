@@ -2,6 +2,7 @@
 
 use countersign_identity::jwt::{KeySet, KeySetError};
 use countersign_identity::{Bundle, BundleError, SpiffeIdError, TrustDomain};
+use rustls_pki_types::CertificateDer;
 
 use crate::proto;
 
@@ -37,6 +38,7 @@ impl From<&Bundle> for proto::Bundle {
                 .map(|der| der.to_vec())
                 .collect(),
             sequence: bundle.sequence(),
+            tainted_authorities: bundle.tainted().iter().map(|der| der.to_vec()).collect(),
             jwt_keys: bundle.jwt_keys().map(KeySet::to_jwks).unwrap_or_default(),
             wit_keys: bundle.wit_keys().map(KeySet::to_jwks).unwrap_or_default(),
         }
@@ -55,7 +57,12 @@ impl TryFrom<proto::Bundle> for Bundle {
             .collect();
         let jwt_keys = token_keys("JWT-SVID", &bundle.jwt_keys)?;
         let wit_keys = token_keys("WIT-SVID", &bundle.wit_keys)?;
-        let bundle = Self::new(trust_domain, authorities, bundle.sequence)?;
+        let tainted: Vec<CertificateDer<'static>> = bundle
+            .tainted_authorities
+            .into_iter()
+            .map(Into::into)
+            .collect();
+        let bundle = Self::new(trust_domain, authorities, bundle.sequence)?.with_tainted(&tainted);
         Ok(bundle.with_token_keys(jwt_keys, wit_keys)?)
     }
 }

@@ -21,7 +21,7 @@ use crate::proto::certificate_authority_client::CertificateAuthorityClient;
 use crate::proto::{Attestation, IssueRequest, IssueResponse, RenewalBySvid};
 use crate::transport::{ChannelError, channel, channel_over_one_connection, describe};
 use crate::x509_proof::{CertificateFiles, ProofError};
-use schedule::{jitter, until_renewal, until_retry};
+use schedule::{jitter, soon, until_renewal, until_retry};
 
 /// How long the CA may take to answer.
 const ISSUE_LIMIT: Duration = Duration::from_secs(30);
@@ -146,7 +146,12 @@ impl SvidClient {
     /// Why there is none. What the store has stays.
     pub async fn obtain(&mut self) -> Result<(), SvidClientError> {
         let now = SystemTime::now();
-        let held = self.store.svid().filter(|svid| svid.not_after() > now);
+        // One whose root has left the bundle proves nothing any more, to the CA as to anybody.
+        let bundle = self.store.bundle();
+        let held = self
+            .store
+            .svid()
+            .filter(|svid| svid.verify(&bundle, now).is_ok());
         let evidence = match &held {
             Some(_) => Shown::Plain(ProtoEvidence::Renewal(RenewalBySvid {})),
             None => self.first_evidence().await?,
@@ -182,7 +187,14 @@ impl SvidClient {
                 (0, None) => Duration::ZERO,
                 (failures, _) => until_retry(failures, jitter()),
             };
-            sleep_until(now + wait).await;
+            if failures == 0 {
+                tokio::select! {
+                    () = sleep_until(now + wait) => {}
+                    () = self.told_to_renew() => sleep_until(SystemTime::now() + soon(jitter())).await,
+                }
+            } else {
+                sleep_until(now + wait).await;
+            }
             match self.obtain().await {
                 Ok(()) => {
                     failures = 0;
@@ -197,6 +209,25 @@ impl SvidClient {
                     tracing::warn!(%error, failures, "svid not obtained, trying again");
                 }
             }
+        }
+    }
+
+    /// Completes when what signed the SVID is about to leave the bundle, or has left it.
+    async fn told_to_renew(&self) {
+        let mut changes = self.store.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(svid) = self.store.svid() {
+                let (bundle, now) = (self.store.bundle(), SystemTime::now());
+                let is_valid = svid.not_after() > now;
+                if is_valid && (bundle.is_tainted(&svid, now) || svid.verify(&bundle, now).is_err())
+                {
+                    tracing::info!(id = %svid.id(), "the root of this svid is leaving: renewing it");
+                    return;
+                }
+            }
+            // Cannot fail: we hold the store, which holds the sender.
+            let _ = changes.changed().await;
         }
     }
 

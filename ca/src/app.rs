@@ -28,11 +28,12 @@ use crate::attest::x509_proof::{RootsError, X509Proofs};
 use crate::authority::files::{FileError, cannot, private_directory};
 use crate::authority::{Authority, AuthorityError};
 use crate::config::Config;
+use crate::housekeeping;
 use crate::issue::Issuance;
 use crate::issue::token::TokenRules;
 use crate::key_status::KeyStatus;
 use crate::log::{IssuanceLog, LogError};
-use crate::metrics::{LogMetrics, Metrics};
+use crate::metrics::{AuthorityMetrics, LogMetrics, Metrics};
 use crate::own_svid::{self, OwnSvidError};
 use crate::service::Service;
 use crate::store::{Store, StoreError};
@@ -41,6 +42,8 @@ use crate::web::{self, bundle, oidc};
 
 /// The longest request: a CSR and a JWT fit many times.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
+/// How often it is looked whether an intermediate has been installed.
+const INSTALL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long calls under way may go on after the signal to stop.
@@ -115,19 +118,17 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     private_directory(&config.data_directory)?;
     let _lock = lock(&config.data_directory)?;
 
-    let now = SystemTime::now();
-    let authority = Arc::new(Authority::open(
-        &config.data_directory,
-        &config.trust_domain,
-        config.jwt.lifetimes(config.svid),
-        now,
-    )?);
+    let authority = tokio::select! {
+        opened = open_authority(&config) => Arc::new(opened?),
+        () = closed(shutdown.clone()) => return Ok(()),
+    };
     let (mut registry, readiness) = (Registry::default(), Readiness::new());
     let database = open_store(&config, shutdown.clone()).await?;
     let Some(database) = database else {
         return Ok(());
     };
     let log_metrics = LogMetrics::register(&mut registry);
+    let authority_metrics = AuthorityMetrics::register(&mut registry);
     let log = IssuanceLog::open(database.clone(), Arc::clone(&authority), log_metrics).await?;
     let store = IdentityStore::new((*authority.bundle()).clone());
     let attestors = Attestors {
@@ -177,7 +178,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     let identity = readiness.part("identity");
     identity.ready();
     let mut renewals = JoinSet::new();
-    renewals.spawn(own_svid::keep_intermediate_fresh(Arc::clone(&issuance)));
+    renewals.spawn(housekeeping::keep(
+        Arc::clone(&issuance.authority),
+        Arc::clone(&store),
+        authority_metrics,
+    ));
     renewals.spawn(own_svid::keep_token_keys_fresh(
         Arc::clone(&issuance),
         Arc::clone(&store),
@@ -240,6 +245,39 @@ async fn open_store(
         tokio::select! {
             () = tokio::time::sleep(STORE_RETRY) => {}
             () = &mut stopping => return Ok(None),
+        }
+    }
+}
+
+/// Opens the authorities. Where the root is an external one, it waits until that has signed the intermediate, and tells the
+/// operator so meanwhile.
+async fn open_authority(config: &Config) -> Result<Authority, AppError> {
+    // Ends with this function.
+    let mut waiting = JoinSet::new();
+    loop {
+        let opened = Authority::open(
+            &config.data_directory,
+            &config.trust_domain,
+            &config.authority,
+            config.jwt.lifetimes(config.svid),
+            SystemTime::now(),
+        );
+        match opened.await {
+            Err(error @ AuthorityError::NotInstalled) if config.authority.upstream => {
+                if waiting.is_empty() {
+                    tracing::warn!("{error}; waiting for that");
+                    let readiness = Readiness::new();
+                    readiness.part("identity").not_ready(error.to_string());
+                    let (listener, _) = listen(config.ops, "ops").await?;
+                    let endpoint = OpsEndpoint::new(Registry::default(), readiness);
+                    waiting.spawn(ops::serve(listener, endpoint, std::future::pending()));
+                }
+                tokio::time::sleep(INSTALL_INTERVAL).await;
+            }
+            opened => {
+                waiting.shutdown().await;
+                return Ok(opened?);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration, `ca.yaml`: read once, every mistake reported at once.
 
+mod authority;
 mod issuers;
 mod kubernetes;
 mod storage;
@@ -16,11 +17,12 @@ use countersign_policy::yaml::{self, Diagnostics, Fields, Value};
 use crate::attest::jwt::IssuerConfig;
 use crate::attest::kubernetes::ClusterConfig;
 use crate::attest::x509_proof::RootsConfig;
+use crate::authority::AuthorityConfig;
 use crate::issue::TtlLimits;
 use crate::store::PostgresConfig;
 use tokens::{BundleEndpointConfig, JwtConfig, OidcConfig};
 
-/// No SVID is valid for longer: an intermediate, which must outlive it, is replaced with 30 days left.
+/// No SVID is valid for longer.
 const LONGEST_TTL: Duration = Duration::from_hours(24 * 7);
 const ADDRESS: &str = "an address such as 127.0.0.1:15010";
 
@@ -45,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) oidc: Option<OidcConfig>,
     /// Where other trust domains find the bundle, if they do.
     pub(crate) bundle_endpoint: Option<BundleEndpointConfig>,
+    /// Roots and intermediates.
+    pub(crate) authority: AuthorityConfig,
     /// Whose JWTs attest.
     pub(crate) issuers: Vec<IssuerConfig>,
     /// Whose pods' service account tokens attest.
@@ -69,10 +73,12 @@ fn config(value: Value<'_>) -> Option<Config> {
             v.parsed("a trust domain such as shop.example")
         });
         let data_directory = fields.required("dataDirectory", Value::text);
+        let directory = data_directory.map(Path::new);
         let listen = fields.required("listen", |v| v.parsed(ADDRESS));
         let ops = fields.required("ops", |v| v.parsed(ADDRESS));
         let postgres = fields.default("storage", None, storage::postgres);
         let svid = fields.default("svid", DEFAULT_TTLS, ttl_limits);
+        let authority = authority::read(fields, directory, svid);
         let jwt = fields.default("jwt", JwtConfig::DEFAULT, tokens::jwt);
         let oidc = fields.optional("oidc", tokens::oidc);
         let bundle_endpoint = fields.optional("bundleEndpoint", tokens::bundle_endpoint);
@@ -102,6 +108,7 @@ fn config(value: Value<'_>) -> Option<Config> {
             jwt: jwt?,
             oidc: oidc?,
             bundle_endpoint: bundle_endpoint?,
+            authority: authority?,
             issuers,
             kubernetes,
             x509_proof: x509_proof?,

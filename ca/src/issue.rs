@@ -96,7 +96,9 @@ impl Issuance {
         let intermediate = self.authority.intermediate();
         self.limit_identity(attested.id())?;
         let not_after = self.limit_validity(ttl, &intermediate, now)?;
-        let unlogged = self.sign(&attested, &key, &intermediate, not_after, now)?;
+        let unlogged = self
+            .sign(&attested, &key, &intermediate, not_after, now)
+            .await?;
         let remote = Some(request.caller.remote_addr);
         let record = Record::of_svid(&unlogged.0, &attested, key.thumbprint(), remote, now);
         self.hand_out(unlogged, record).await
@@ -111,7 +113,9 @@ impl Issuance {
         let attested = Attested::own(&self.authority);
         let intermediate = self.authority.intermediate();
         let not_after = self.limit_validity(self.limits.default, &intermediate, now)?;
-        let unlogged = self.sign(&attested, &key, &intermediate, not_after, now)?;
+        let unlogged = self
+            .sign(&attested, &key, &intermediate, not_after, now)
+            .await?;
         let record = Record::of_svid(&unlogged.0, &attested, key.thumbprint(), None, now);
         self.hand_out(unlogged, record).await
     }
@@ -148,7 +152,7 @@ impl Issuance {
         Ok(not_after)
     }
 
-    fn sign(
+    async fn sign(
         &self,
         attested: &Attested,
         key: &ProvedKey,
@@ -157,8 +161,9 @@ impl Issuance {
         now: SystemTime,
     ) -> Result<Unlogged, Refusal> {
         let validity = (now - BACKDATED, not_after);
-        let chain: Vec<CertificateDer<'static>> =
-            intermediate.sign(attested.id(), key.public_key(), validity)?;
+        let chain: Vec<CertificateDer<'static>> = intermediate
+            .sign(attested.id(), key.public_key(), validity)
+            .await?;
         let svid = X509Svid::from_chain(chain).map_err(Refusal::Product)?;
         svid.verify(&self.authority.bundle(), now)
             .map_err(Refusal::Product)?;

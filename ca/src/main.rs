@@ -3,15 +3,18 @@
 mod app;
 mod attest;
 mod authority;
+mod ceremony_command;
 mod config;
 mod csr;
 mod fault;
+mod housekeeping;
 mod issue;
 mod key_status;
 mod log;
 mod metrics;
 mod own_svid;
 mod refusal;
+mod root_command;
 mod service;
 mod store;
 mod web;
@@ -47,6 +50,13 @@ enum Command {
     /// Ask the issuance log: is it whole, who was issued what, give me all of it. Works while the CA runs.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Print a certification request for an intermediate, to be signed by an external root. Works while the CA runs, and
+    /// before.
+    Csr(ceremony_command::Csr),
+    /// Check what an external root has signed, and put it in force. Works while the CA runs, and before.
+    Install(ceremony_command::Install),
+    /// Replace the root, step by step, without a failed call.
+    Root(root_command::Root),
 }
 
 #[derive(Args)]
@@ -79,6 +89,9 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve(&arguments).map(|()| true),
         Command::JoinToken(arguments) => join_token(&arguments).map(|()| true),
         Command::Log(command) => log(command),
+        Command::Csr(arguments) => ceremony_command::csr(&arguments).map(|()| true),
+        Command::Install(arguments) => ceremony_command::install(&arguments).map(|()| true),
+        Command::Root(arguments) => root_command::run(&arguments).map(|()| true),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! What Prometheus is told.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::attest::Kind;
+use crate::authority::Expiry;
 use crate::authority::tokens::Use;
 use crate::key_status::KeyStatus;
 use crate::log::chain::Head;
@@ -156,5 +157,43 @@ impl LogMetrics {
     /// Entries are not, or that is not certain.
     pub(crate) fn failed(&self) {
         self.failures.inc();
+    }
+}
+
+/// How long the authorities last.
+#[derive(Clone, Default)]
+pub(crate) struct AuthorityMetrics {
+    intermediate_expiry: Gauge,
+    root_expiry: Gauge,
+}
+
+impl AuthorityMetrics {
+    /// Registers them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let registry = registry.sub_registry_with_prefix("countersign_ca");
+        registry.register_with_unit(
+            "intermediate_expiry",
+            "Time until the intermediate that signs ends; it is replaced at half its life, by itself or in a ceremony",
+            Unit::Seconds,
+            metrics.intermediate_expiry.clone(),
+        );
+        registry.register_with_unit(
+            "root_expiry",
+            "Time until the active root ends; it is replaced by the operator",
+            Unit::Seconds,
+            metrics.root_expiry.clone(),
+        );
+        metrics
+    }
+
+    /// As of now.
+    pub(crate) fn expiry(&self, expiry: Expiry, now: SystemTime) {
+        let left = |end: SystemTime| {
+            let left = end.duration_since(now).unwrap_or_default();
+            i64::try_from(left.as_secs()).unwrap_or(i64::MAX)
+        };
+        self.intermediate_expiry.set(left(expiry.intermediate));
+        self.root_expiry.set(left(expiry.root));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use countersign_api::ops::ReadyPart;
-use countersign_identity::{IdentityStore, KeyError, StoreError, SvidKey};
+use countersign_identity::{IdentityStore, KeyError, StoreError, SvidKey, X509Svid};
 
 use crate::authority::profile::BACKDATED;
 use crate::issue::Issuance;
@@ -12,8 +12,6 @@ use crate::refusal::Refusal;
 
 /// The least and the most time between two looks at the wall clock: timers stand still while a machine is suspended.
 const SLEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// How often the intermediate is looked at; it has a month left when it is first due.
-const INTERMEDIATE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Why the CA has no SVID.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +46,24 @@ pub(crate) async fn keep_fresh(
     ready: ReadyPart,
 ) {
     let (least, most) = SLEEP;
+    let mut changes = store.changes();
     loop {
         let held = store.svid();
         let due = held
             .as_ref()
             .map(|svid| half_life(svid.not_before(), svid.not_after()));
         let left = due.and_then(|due| due.duration_since(SystemTime::now()).ok());
-        tokio::time::sleep(left.unwrap_or_default().clamp(least, most)).await;
-        if due.is_some_and(|due| SystemTime::now() < due) {
+        tokio::select! {
+            () = tokio::time::sleep(left.unwrap_or_default().clamp(least, most)) => {}
+            // Cannot fail: we hold the store, which holds the sender.
+            _ = changes.changed() => {}
+        }
+        let (now, bundle) = (SystemTime::now(), store.bundle());
+        // Its root may be about to leave, or have left.
+        let is_lasting = |svid: &Arc<X509Svid>| {
+            svid.verify(&bundle, now).is_ok() && !bundle.is_tainted(svid, now)
+        };
+        if due.is_some_and(|due| now < due) && held.as_ref().is_some_and(is_lasting) {
             continue;
         }
         match issue(&issuance, &store).await {
@@ -68,19 +76,6 @@ pub(crate) async fn keep_fresh(
                 tokio::time::sleep(most).await;
             }
         }
-    }
-}
-
-/// Replaces the intermediate when that is due, for ever.
-pub(crate) async fn keep_intermediate_fresh(issuance: Arc<Issuance>) {
-    loop {
-        if let Err(error) = issuance
-            .authority
-            .renew_intermediate_if_due(SystemTime::now())
-        {
-            tracing::error!(%error, "the intermediate is not renewed");
-        }
-        tokio::time::sleep(INTERMEDIATE_INTERVAL).await;
     }
 }
 

@@ -76,8 +76,8 @@ pub(crate) enum Refusal {
     Reserved(SpiffeId),
     /// The intermediate ends too soon.
     #[error(
-        "the CA's intermediate is valid until {} only, which is too short for an SVID; its operator must put the root's \
-         key back, so that it can make a new one", DateTime::<Utc>::from(*not_after).to_rfc3339()
+        "the CA's intermediate is valid until {} only, which is too short for an SVID; its operator has to \
+         have the root sign a new one (`countersign-ca csr`), or put the root's key back", DateTime::<Utc>::from(*not_after).to_rfc3339()
     )]
     IntermediateEnds {
         /// Its end.

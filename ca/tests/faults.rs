@@ -18,7 +18,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::client::{ask, ask_by, client, join, jwt, request};
-use support::{Ca, Home, Issuer, Starting};
+use support::{Ca, Home, Issuer, Starting, binary};
 use tonic::Code;
 
 const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
@@ -231,4 +231,54 @@ fn on_a_small_disk(home: &Home) -> Option<(Ca, PathBuf)> {
     let root = PathBuf::from(format!("/proc/{}/root", ca.id()));
     let data = root.join(home.data().strip_prefix("/").unwrap());
     Some((ca, data))
+}
+
+/// The places that a change of the authorities passes, in their order.
+const AUTHORITY_POINTS: [&str; 5] = [
+    "after-root-key",
+    "after-intermediate-key",
+    "before-authority-state",
+    "after-authority-state",
+    "after-bundle",
+];
+
+#[test]
+fn a_rotation_that_is_cut_short_anywhere_goes_on() {
+    for point in AUTHORITY_POINTS {
+        let fault = format!("{point}:abort");
+        let home = Home::new("");
+        let first = Ca::starting(&home, "COUNTERSIGN_FAULT", &fault);
+        assert!(!first.ends().success(), "the first start passes {point}");
+        assert!(Ca::start(&home).stop().success(), "{point}");
+        let mut cut_short = 0;
+        for step in [
+            &["prepare"][..],
+            &["activate", "--force"],
+            &["taint"],
+            &["revoke", "--force"],
+        ] {
+            let mut command = binary("root", &home.config());
+            command.args(step).env("COUNTERSIGN_FAULT", &fault);
+            cut_short += usize::from(!command.output().unwrap().status.success());
+            // Whatever there is now can be served from.
+            assert!(Ca::start(&home).stop().success(), "{point} {step:?}");
+            let again = binary("root", &home.config()).args(step).output().unwrap();
+            let said = String::from_utf8_lossy(&again.stderr).into_owned();
+            assert!(again.status.success(), "{point} {step:?}: {said}");
+            assert!(Ca::start(&home).stop().success(), "{point} {step:?}");
+        }
+        assert!(cut_short > 0, "some step passes {point}");
+        let status = binary("root", &home.config())
+            .args(["status", "-o", "json"])
+            .output();
+        let status: Value = serde_json::from_slice(&status.unwrap().stdout).unwrap();
+        let roots = status["roots"].as_array().unwrap();
+        let phases: Vec<_> = roots
+            .iter()
+            .map(|root| root["phase"].as_str().unwrap())
+            .collect();
+        assert_eq!(phases, ["revoked", "active"], "{point}");
+        let bundle = std::fs::read_to_string(home.data().join("bundle.pem")).unwrap();
+        assert_eq!(bundle.matches("BEGIN").count(), 1, "{point}");
+    }
 }

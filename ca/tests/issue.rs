@@ -8,6 +8,7 @@
     reason = "a test that fails should fail where it stands, and show the CA's log"
 )]
 
+mod runbooks;
 mod support;
 #[path = "issue/tokens.rs"]
 mod tokens;
@@ -363,13 +364,17 @@ async fn the_cas_own_svid_is_renewed_while_it_serves() {
 fn a_key_that_is_damaged_or_open_to_others_stops_the_start() {
     let home = Home::new("");
     assert!(Ca::start(&home).stop().success());
-    let key = home.data().join("intermediate.key.pem");
+    let keys = std::fs::read_dir(home.data().join("keys")).unwrap();
+    let key = keys
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_str().unwrap().contains("/intermediate-"))
+        .unwrap();
     let good = std::fs::read(&key).unwrap();
 
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let message = home.failing_start();
     assert!(
-        message.contains("intermediate.key.pem has the mode 0644"),
+        message.contains(&format!("{} has the mode 0644", key.display())),
         "{message}"
     );
     assert!(message.contains("chmod 600"), "{message}");
@@ -378,7 +383,7 @@ fn a_key_that_is_damaged_or_open_to_others_stops_the_start() {
     std::fs::write(&key, &good[..good.len() / 3]).unwrap();
     let message = home.failing_start();
     assert!(
-        message.contains("intermediate.key.pem is damaged"),
+        message.contains(&format!("{} is damaged", key.display())),
         "{message}"
     );
 

@@ -11,6 +11,7 @@
 mod support;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -29,8 +30,11 @@ fn replicas(config: &str) -> (Home, Home) {
     // The first start makes the root; the other replica is given it, as an operator would.
     assert!(Ca::start(&one).stop().success());
     std::fs::create_dir(other.data()).unwrap();
-    for name in ["root.pem", "root.key.pem"] {
-        std::fs::copy(one.data().join(name), other.data().join(name)).unwrap();
+    std::fs::create_dir(other.data().join("keys")).unwrap();
+    let keys = std::fs::read_dir(one.data().join("keys")).unwrap();
+    let keys = keys.map(|key| Path::new("keys").join(key.unwrap().file_name()));
+    for name in keys.chain(["authority.json".into(), "bundle.pem".into()]) {
+        std::fs::copy(one.data().join(&name), other.data().join(&name)).unwrap();
     }
     (one, other)
 }

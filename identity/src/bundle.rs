@@ -12,6 +12,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 
 use crate::jwt::KeySet;
 use crate::spiffe::{SpiffeId, TrustDomain};
+use crate::svid::X509Svid;
 use crate::x509;
 
 pub use json::{BundleJsonError, SpiffeBundle};
@@ -86,6 +87,8 @@ pub struct Bundle {
     /// Shared: bundles are cloned with an identity, keys do not change.
     jwt_keys: Option<Arc<KeySet>>,
     wit_keys: Option<Arc<KeySet>>,
+    /// Those of the authorities that will leave.
+    tainted: Vec<CertificateDer<'static>>,
     sequence: u64,
 }
 
@@ -110,6 +113,7 @@ impl PartialEq for Bundle {
     fn eq(&self, other: &Self) -> bool {
         self.trust_domain == other.trust_domain
             && self.authorities == other.authorities
+            && self.tainted == other.tainted
             && self.jwt_keys == other.jwt_keys
             && self.wit_keys == other.wit_keys
             && self.sequence == other.sequence
@@ -124,6 +128,7 @@ impl fmt::Debug for Bundle {
             .field("trust_domain", &self.trust_domain)
             .field("sequence", &self.sequence)
             .field("authorities", &self.authorities.len())
+            .field("tainted", &self.tainted.len())
             .field("jwt_keys", &key_ids(self.jwt_keys()))
             .field("wit_keys", &key_ids(self.wit_keys()))
             .finish_non_exhaustive()
@@ -162,8 +167,23 @@ impl Bundle {
             terms,
             jwt_keys: None,
             wit_keys: None,
+            tainted: Vec::new(),
             sequence,
         })
+    }
+
+    /// This bundle with these of its authorities tainted: they are believed, but about to leave, so that what they have
+    /// signed is to be renewed at once. Others than its authorities are left out.
+    #[must_use]
+    pub fn with_tainted(mut self, tainted: &[CertificateDer<'_>]) -> Self {
+        let is_tainted = |authority: &&CertificateDer<'static>| tainted.contains(*authority);
+        self.tainted = self
+            .authorities
+            .iter()
+            .filter(is_tainted)
+            .cloned()
+            .collect();
+        self
     }
 
     /// This bundle with the keys that sign JWT-SVIDs and WIT-SVIDs; `None` for a trust domain that has no such tokens.
@@ -249,6 +269,33 @@ impl Bundle {
     #[must_use]
     pub fn wit_keys(&self) -> Option<&KeySet> {
         self.wit_keys.as_deref()
+    }
+
+    /// Those of the authorities that are tainted.
+    #[must_use]
+    pub fn tainted(&self) -> &[CertificateDer<'static>] {
+        &self.tainted
+    }
+
+    /// Whether an SVID is believed at `now` by the word of tainted authorities alone, and so is to be renewed at once.
+    #[must_use]
+    pub fn is_tainted(&self, svid: &X509Svid, now: SystemTime) -> bool {
+        if self.tainted.is_empty() || svid.verify(self, now).is_err() {
+            return false;
+        }
+        let lasting = self
+            .authorities
+            .iter()
+            .filter(|authority| !self.tainted.contains(*authority));
+        // A bundle of none, when all are tainted, could verify nobody.
+        match Self::new(
+            self.trust_domain.clone(),
+            lasting.cloned().collect(),
+            self.sequence,
+        ) {
+            Ok(lasting) => svid.verify(&lasting, now).is_err(),
+            Err(_) => true,
+        }
     }
 
     /// Grows with every change; 0 is "not known".

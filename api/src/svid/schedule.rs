@@ -31,6 +31,12 @@ pub(super) fn until_renewal(
         .max(SHORTEST_WAIT)
 }
 
+/// How long to wait after everybody was told to renew, by `chance`, which is from 0 to 1: long enough that they do not all
+/// come at once, short enough that it is at once for people.
+pub(super) fn soon(chance: f64) -> Duration {
+    Duration::from_millis(500) + Duration::from_secs(4).mul_f64(chance.clamp(0.0, 1.0))
+}
+
 /// How long to wait after the `failures`-th failure in a row: up to twice as long as before, and by
 /// `chance`, which is from 0 to 1, down to half of that.
 pub(super) fn until_retry(failures: u32, chance: f64) -> Duration {

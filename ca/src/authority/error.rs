@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
+use countersign_identity::BundleError;
 use countersign_identity::jwt::jwk::JwkError;
-use countersign_identity::{BundleError, TrustDomain};
 
+use super::ceremony::InstallError;
+use super::certificate::CertificateError;
 use super::files::FileError;
+use super::keys::KeyError;
 use super::profile::ProfileError;
+use super::rotation::StepError;
+use super::state::BadState;
 
 /// Why the authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,78 +32,94 @@ pub(crate) enum AuthorityError {
         /// What it holds.
         found: String,
     },
+    /// A private key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The state is damaged, or another's.
+    #[error(
+        "{}: {error}. Restore it from a backup; if there is none, move the data directory away and start anew (every \
+         workload then needs the new bundle)", path.display()
+    )]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: BadState,
+    },
+    /// The data directory is of a version of which none was ever released.
+    #[error(
+        "{} is of an earlier version of this program, which kept its authorities otherwise: move the data directory away \
+         and start anew (every workload then needs the new bundle)", path.display()
+    )]
+    Predecessor {
+        /// What shows it.
+        path: PathBuf,
+    },
+    /// The state is gone.
+    #[error(
+        "{} is missing, but {} is there: this is not a first start. Restore it from a backup", missing.display(),
+        present.display()
+    )]
+    Incomplete {
+        /// The state.
+        missing: PathBuf,
+        /// What shows that there was one.
+        present: PathBuf,
+    },
     /// A key that is not its certificate's.
     #[error(
-        "the private key in {} is not that of the certificate in {}: the files are of different authorities. Restore the \
-         one that was replaced", key.display(), certificate.display()
+        "the private key {key} is not that of the certificate {certificate}: they are of different authorities. Restore \
+         the key that was replaced"
     )]
     Mismatch {
-        /// The key's file.
-        key: PathBuf,
-        /// The certificate's file.
-        certificate: PathBuf,
-    },
-    /// The intermediate is of another root.
-    #[error(
-        "the certificate in {} is not signed by the root in {}: the files are of different authorities. Restore the one \
-         that was replaced", intermediate.display(), root.display()
-    )]
-    OtherRoot {
-        /// The intermediate's file.
-        intermediate: PathBuf,
-        /// The root's file.
-        root: PathBuf,
-    },
-    /// The data directory is of another trust domain.
-    #[error(
-        "{} is of the trust domain {found}; the configuration says {expected}. Correct `trustDomain`, or use another \
-         `dataDirectory`", path.display()
-    )]
-    OtherTrustDomain {
-        /// The file.
-        path: PathBuf,
-        /// What it names.
-        found: String,
-        /// What is configured.
-        expected: TrustDomain,
+        /// Where the key is.
+        key: String,
+        /// Whose it should be.
+        certificate: String,
     },
     /// A certificate is out of its time.
-    #[error("the certificate in {} {problem}; check this machine's clock", path.display())]
-    OutOfTime {
-        /// The file.
-        path: PathBuf,
-        /// Expired, or not valid yet.
-        problem: &'static str,
+    #[error("the certificate of {whose}: {error}")]
+    Certificate {
+        /// Whose.
+        whose: String,
+        /// What is wrong.
+        error: CertificateError,
     },
     /// A new intermediate is due, and the root's key is elsewhere.
     #[error(
-        "a new intermediate is needed, and {} is not there to sign it. Put the root's key back (mode 0600) and start again",
-        path.display()
+        "a new intermediate is needed, and the private key of the root {root} is not there to sign it ({place}). Put it \
+         back, or have the root sign a request: `countersign-ca csr`, then `countersign-ca install`"
     )]
     NoRootKey {
-        /// Where it should be.
-        path: PathBuf,
+        /// The root.
+        root: String,
+        /// Where its key should be.
+        place: String,
     },
-    /// Only some files of a root are there.
+    /// No intermediate yet, or none any more, and the root is elsewhere.
     #[error(
-        "{missing} is missing, but {present} is there: this is not a first start. Restore the missing file from a backup",
-        missing = missing.display(), present = present.display()
+        "there is no intermediate that is valid, and its root is an external one: make a request with `countersign-ca \
+         csr`, have the root sign it, and install what it signed with `countersign-ca install`"
     )]
-    Incomplete {
-        /// The missing file.
-        missing: PathBuf,
-        /// The one that shows that this is not a first start.
-        present: PathBuf,
-    },
+    NotInstalled,
+    /// A step of a rotation is refused.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// A certificate is not installed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// A certificate cannot be made.
     #[error(transparent)]
     Profile(#[from] ProfileError),
-    /// The root or a token key cannot be in a bundle.
+    /// A root or a token key cannot be in a bundle.
     #[error("the bundle: {0}")]
     Bundle(#[from] BundleError),
     /// A token key cannot be published.
     #[error("a token key: {0}")]
     TokenKey(#[from] JwkError),
+    /// The runtime is shutting down.
+    #[error("the program is stopping")]
+    Stopping,
 }
 
 impl From<rcgen::Error> for AuthorityError {

@@ -1,4 +1,4 @@
-//! The private keys of the authorities.
+//! A private key in memory.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, 
 use x509_parser::der_parser::parse_der;
 use zeroize::Zeroizing;
 
-use super::AuthorityError;
+use super::keys::KeyError;
 
 /// An authority's ECDSA P-256 key. Wiped when dropped; not to be shown.
 pub(crate) struct AuthorityKey(Zeroizing<KeyPair>);
@@ -17,10 +17,9 @@ impl AuthorityKey {
     }
 
     /// Reads the PKCS #8 key in `pem`, the content of the file `path`.
-    pub(crate) fn from_pem(pem: &str, path: &Path) -> Result<Self, AuthorityError> {
-        let damaged = |found: String| AuthorityError::Damaged {
+    pub(crate) fn from_pem(pem: &str, path: &Path) -> Result<Self, KeyError> {
+        let damaged = |found: String| KeyError::Damaged {
             path: path.to_owned(),
-            expected: "a P-256 private key in PKCS #8 PEM",
             found,
         };
         // The parser's words are not passed on: they must not show any of a key.

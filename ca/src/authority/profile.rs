@@ -8,10 +8,6 @@ use rcgen::{
     KeyUsagePurpose, SanType, SerialNumber,
 };
 
-/// How long a root is valid. Roots are replaced by hand.
-pub(crate) const ROOT_TTL: Duration = Duration::from_hours(24 * 3653);
-/// How long an intermediate is valid. They are replaced by themselves.
-pub(crate) const INTERMEDIATE_TTL: Duration = Duration::from_hours(24 * 90);
 /// Certificates are valid from a little before they are made: clocks differ.
 pub(crate) const BACKDATED: Duration = Duration::from_mins(1);
 
@@ -24,19 +20,23 @@ pub(crate) enum ProfileError {
     /// The certificate cannot be encoded or signed.
     #[error("the certificate cannot be made: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The thread that waited for the key's device is gone.
+    #[error("the program is stopping")]
+    Stopping,
 }
 
 /// Root: self-signed, may sign whatever it likes.
 pub(crate) fn root(
     trust_domain: &TrustDomain,
     now: SystemTime,
+    not_after: SystemTime,
 ) -> Result<CertificateParams, ProfileError> {
     signing(
         trust_domain,
         "root",
         BasicConstraints::Unconstrained,
         now,
-        ROOT_TTL,
+        not_after,
     )
 }
 
@@ -44,14 +44,26 @@ pub(crate) fn root(
 pub(crate) fn intermediate(
     trust_domain: &TrustDomain,
     now: SystemTime,
+    not_after: SystemTime,
 ) -> Result<CertificateParams, ProfileError> {
     signing(
         trust_domain,
         "issuing",
         BasicConstraints::Constrained(0),
         now,
-        INTERMEDIATE_TTL,
+        not_after,
     )
+}
+
+/// What an external root is asked to certify: an intermediate as above. The rest is the root's to say.
+pub(crate) fn intermediate_request(
+    trust_domain: &TrustDomain,
+) -> Result<CertificateParams, ProfileError> {
+    let epoch = SystemTime::UNIX_EPOCH + BACKDATED;
+    let mut params = intermediate(trust_domain, epoch, epoch)?;
+    params.serial_number = None;
+    params.use_authority_key_identifier_extension = false;
+    Ok(params)
 }
 
 /// A signing certificate is itself of the trust domain, without a path (X509-SVID §3.2, §4.1, §4.3).
@@ -60,7 +72,7 @@ fn signing(
     role: &str,
     constraints: BasicConstraints,
     now: SystemTime,
-    ttl: Duration,
+    not_after: SystemTime,
 ) -> Result<CertificateParams, ProfileError> {
     let mut params = CertificateParams::default();
     let serial = serial()?;
@@ -79,7 +91,7 @@ fn signing(
     params.distinguished_name = name;
     params.serial_number = Some(serial);
     params.not_before = (now - BACKDATED).into();
-    params.not_after = (now + ttl).into();
+    params.not_after = not_after.into();
     params.is_ca = IsCa::Ca(constraints);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.subject_alt_names = vec![SanType::URI(

@@ -11,8 +11,6 @@ use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
 use crate::attest::kubernetes::Clusters;
 use crate::attest::x509_proof::X509Proofs;
-use crate::authority::TokenLifetimes;
-use crate::authority::tokens::schedule::Lifetimes;
 use countersign_api::x509_proof::ChannelBinding;
 
 fn shop() -> TrustDomain {
@@ -23,19 +21,8 @@ pub(crate) fn orders() -> SpiffeId {
     SpiffeId::parse("spiffe://shop.example/ns/shop/sa/orders").unwrap()
 }
 
-pub(crate) const LIFETIMES: TokenLifetimes = {
-    let lifetimes = Lifetimes {
-        signing: Duration::from_hours(24),
-        longest_token: Duration::from_hours(1),
-    };
-    TokenLifetimes {
-        jwt: lifetimes,
-        wit: lifetimes,
-    }
-};
-
 pub(crate) async fn issuance(directory: &Path, now: SystemTime) -> Issuance {
-    let authority = Arc::new(Authority::open(directory, &shop(), LIFETIMES, now).unwrap());
+    let authority = Arc::new(crate::authority::tests::opened(directory, now).await);
     let database = Store::open(directory, None, &shop()).await.unwrap();
     let log = IssuanceLog::open(
         database.clone(),

@@ -28,14 +28,16 @@ use crate::store::issuance_log::Checkpoint;
 use crate::store::milliseconds;
 
 /// Signs what the head is.
-pub(crate) fn sign(
+pub(crate) async fn sign(
     head: &Head,
     trust_domain: &TrustDomain,
     signer: &Intermediate,
     now: SystemTime,
 ) -> Result<Checkpoint, ProfileError> {
     let time = milliseconds(now);
-    let signature = signer.sign_checkpoint(message(head, trust_domain, time).as_bytes())?;
+    let signature = signer
+        .sign_checkpoint(message(head, trust_domain, time).as_bytes())
+        .await?;
     Ok(Checkpoint {
         sequence: head.row(),
         hash: head.hash().to_vec(),

@@ -6,7 +6,6 @@ use countersign_identity::TrustDomain;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::verify::{Broken, Problem, Whole, verify};
-use crate::issue::tests::LIFETIMES;
 use crate::store::issuance_log::{Entry, Filter, entries};
 
 fn shop() -> TrustDomain {
@@ -24,8 +23,7 @@ struct Ledger {
 impl Ledger {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let authority =
-            Authority::open(directory.path(), &shop(), LIFETIMES, SystemTime::now()).unwrap();
+        let authority = crate::authority::tests::opened(directory.path(), SystemTime::now()).await;
         let authority = Arc::new(authority);
         let store = Store::open(directory.path(), None, &shop()).await.unwrap();
         let log = open(&store, &authority).await;

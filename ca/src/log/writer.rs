@@ -98,7 +98,7 @@ impl Writer {
         issuance_log::append(&mut tx, &entries).await?;
         let signer = self.authority.intermediate();
         let trust_domain = self.authority.trust_domain();
-        let checkpoint = checkpoint::sign(&head, trust_domain, &signer, SystemTime::now())?;
+        let checkpoint = checkpoint::sign(&head, trust_domain, &signer, SystemTime::now()).await?;
         if self.known_signer.as_ref() != Some(&checkpoint.signer) {
             issuance_log::add_signer(&mut tx, &checkpoint.signer, signer.certificate()).await?;
         }

@@ -114,6 +114,8 @@ pub(crate) fn binary(command: &str, config: &Path) -> Command {
         .arg(command)
         .arg("--config")
         .arg(config)
+        .current_dir(config.parent().unwrap())
+        .env("SOFTHSM2_CONF", config.with_file_name("softhsm2.conf"))
         .env_remove("RUST_LOG");
     binary
 }

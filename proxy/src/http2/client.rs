@@ -27,6 +27,17 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        Self::handshake_until(io, std::future::pending()).await
+    }
+
+    /// As [`handshake`](Self::handshake); when `end` completes, the connection is closed with all calls on it.
+    pub(crate) async fn handshake_until<S>(
+        io: S,
+        end: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<Self, h2::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let turn = Turn::default();
         let (send, mut connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
@@ -38,11 +49,14 @@ impl Client {
         let closed = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&closed);
         tokio::spawn(async move {
-            let result = poll_fn(|cx| {
+            let driven = poll_fn(|cx| {
                 turn.advance();
                 Pin::new(&mut connection).poll(cx)
-            })
-            .await;
+            });
+            let result = tokio::select! {
+                result = driven => result,
+                () = end => Ok(()),
+            };
             ended.store(true, Ordering::Relaxed);
             if let Err(error) = result {
                 tracing::debug!(%error, "http/2 connection ended");

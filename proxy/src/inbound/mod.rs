@@ -105,10 +105,20 @@ async fn connection(
     let Some(own) = inbound.parts.identity.svid() else {
         return;
     };
+    let lost = wire::lost(accepted.peer.clone(), Arc::clone(&inbound.parts.identity));
     let caller = Caller::new(accepted.peer, source, own.id());
-    match accepted.session {
-        Session::H2(calls) => wire_calls(&inbound, &caller, *calls).await,
-        Session::Http1(stream) => untunnelled_http1(&inbound, &caller, *stream).await,
+    let served = async {
+        match accepted.session {
+            Session::H2(calls) => wire_calls(&inbound, &caller, *calls).await,
+            Session::Http1(stream) => untunnelled_http1(&inbound, &caller, *stream).await,
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        error = lost => {
+            let peer = caller.peer().id();
+            tracing::info!(%source, %peer, %error, "ends a connection whose peer is not believed any more");
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use countersign_identity::tls::{
-    ExpectedPeer, TlsError, client_config, peer_of_connected, server_name,
+    ExpectedPeer, PeerIdentity, TlsError, client_config, peer_of_connected, server_name,
 };
-use countersign_identity::{IdentityStore, SpiffeId};
+use countersign_identity::{Bundle, IdentityStore, SpiffeId};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use h2::SendStream;
@@ -17,9 +17,13 @@ use http::Request;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::ALPN_H2;
 use super::stream::{self, WireReader, WireWriter};
+use super::{ALPN_H2, belief};
 use crate::http2::Client;
+
+/// How long a connection may be used whose peer presented an SVID of a root that is about to leave. The peer renews it
+/// within seconds; a new connection shows the new one.
+const TAINTED_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a call could not be put on the wire.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -88,6 +92,10 @@ pub(crate) struct Connected {
     client: Client,
     /// The thumbprint of the SVID that we presented on it.
     presented: [u8; 32],
+    peer: PeerIdentity,
+    made: Instant,
+    /// The bundle by which the peer was looked at last, and whether it is tainted by that.
+    looked: Mutex<(Arc<Bundle>, bool)>,
 }
 
 impl PeerConnection {
@@ -108,18 +116,19 @@ impl PeerConnection {
         }
     }
 
-    /// The shared connection; made now if there is none, if it is closed, or if it presented an SVID that has since
-    /// been renewed. (Calls in flight on such a connection go on; new calls leave it, and it ends with the last.)
+    /// The shared connection; made now if there is none, if it is closed, if it presented an SVID that has since
+    /// been renewed, or if its peer's has to be. (Calls in flight on such a connection go on; new calls leave it, and it ends with the last.)
     pub(crate) async fn get(&self) -> Result<Arc<Connected>, WireError> {
         let svid = self.store.svid().ok_or(WireError::NoIdentity)?;
         if svid.not_after() <= SystemTime::now() {
             return Err(WireError::NoIdentity);
         }
         let presented = svid.thumbprint();
+        let bundle = self.store.bundle();
         let attempt = {
             let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
             match &slot.connected {
-                Some(connected) if connected.is_usable(&presented) => {
+                Some(connected) if connected.is_usable(&presented, &bundle) => {
                     return Ok(Arc::clone(connected));
                 }
                 _ => slot.connected = None,
@@ -184,9 +193,12 @@ async fn connect(
             error: Arc::new(error),
         })?;
     let (_, session) = tls.get_ref();
-    peer_of_connected(session, &store, &expectation, SystemTime::now()).map_err(wrong_peer)?;
+    let bundle = store.bundle();
+    let peer =
+        peer_of_connected(session, &store, &expectation, SystemTime::now()).map_err(wrong_peer)?;
+    let tainted = bundle.is_tainted(peer.svid(), SystemTime::now());
 
-    let client = Client::handshake(tls)
+    let client = Client::handshake_until(tls, until_lost(peer.clone(), store, address))
         .await
         .map_err(|error| WireError::Broken {
             address,
@@ -196,12 +208,34 @@ async fn connect(
         address,
         client,
         presented,
+        peer,
+        made: Instant::now(),
+        looked: Mutex::new((bundle, tainted)),
     }))
 }
 
+/// Completes when the peer is not believed any more.
+async fn until_lost(peer: PeerIdentity, store: Arc<IdentityStore>, address: SocketAddr) {
+    let id = peer.id().clone();
+    let error = belief::lost(peer, store).await;
+    tracing::info!(%address, %id, %error, "ends a connection whose peer is not believed any more");
+}
+
 impl Connected {
-    fn is_usable(&self, presented: &[u8; 32]) -> bool {
-        self.is_open() && self.presented == *presented
+    fn is_usable(&self, presented: &[u8; 32], bundle: &Arc<Bundle>) -> bool {
+        self.is_open()
+            && self.presented == *presented
+            && (!self.is_tainted(bundle) || self.made.elapsed() < TAINTED_LIMIT)
+    }
+
+    /// Whether the peer's SVID is to be renewed; looked at once per bundle.
+    fn is_tainted(&self, bundle: &Arc<Bundle>) -> bool {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&looked.0, bundle) {
+            let tainted = bundle.is_tainted(self.peer.svid(), SystemTime::now());
+            *looked = (Arc::clone(bundle), tainted);
+        }
+        looked.1
     }
 
     /// Whether calls may still be started on it.

@@ -4,12 +4,14 @@
 //! stream for each HTTP/2 call. [`pool`] keeps the outgoing side, [`accept`] the incoming one.
 
 mod accept;
+mod belief;
 mod connection;
 mod failure;
 mod pool;
 mod stream;
 
 pub(crate) use accept::{Session, accept, server_config};
+pub(crate) use belief::lost;
 pub(crate) use connection::WireError;
 pub(crate) use pool::{EndpointState, InFlight, Tunnel, Wire};
 pub(crate) use stream::{ConnectRefused, WireWriter, accept_tunnel};

@@ -220,8 +220,10 @@ impl TokenKeys {
         let bundle = Bundle::new(
             roots.trust_domain().clone(),
             roots.x509_authorities().to_vec(),
-            self.state.sequence,
-        )?;
+            // Each of the two grows with every change of its own, and so does their sum with either.
+            self.state.sequence.saturating_add(roots.sequence()),
+        )?
+        .with_tainted(roots.tainted());
         Ok(bundle.with_token_keys(Some(keys(Use::JwtSvid)?), Some(keys(Use::WitSvid)?))?)
     }
 

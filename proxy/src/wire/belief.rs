@@ -1,0 +1,29 @@
+//! Whether a peer, once verified, is still believed: its root may have left the bundle since.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use countersign_identity::tls::PeerIdentity;
+use countersign_identity::{IdentityStore, SvidError};
+
+/// Completes when a peer is not believed any more by the store's bundle of the moment, and says why. Time is not its matter:
+/// what expires is dealt with call by call.
+pub(crate) async fn lost(peer: PeerIdentity, store: Arc<IdentityStore>) -> SvidError {
+    let mut changes = store.changes();
+    let mut verified_by = store.bundle();
+    loop {
+        let bundle = store.bundle();
+        if !Arc::ptr_eq(&bundle, &verified_by) {
+            if let Err(error) = verify(&peer, &store) {
+                return error;
+            }
+            verified_by = bundle;
+        }
+        // Cannot fail: we hold the store, which holds the sender.
+        let _ = changes.changed().await;
+    }
+}
+
+fn verify(peer: &PeerIdentity, store: &IdentityStore) -> Result<(), SvidError> {
+    peer.verify(store, SystemTime::now().min(peer.not_after()))
+}
