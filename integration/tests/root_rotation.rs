@@ -1,11 +1,6 @@
 //! A root is replaced while calls go on, and not one of them fails.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::large_futures,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
