@@ -17,7 +17,7 @@ use countersign_identity::tls::{ClientAuth, TlsError, server_config};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::attest::Attestors;
@@ -25,9 +25,10 @@ use crate::attest::join_token::JoinTokens;
 use crate::attest::jwt::JwtIssuers;
 use crate::attest::kubernetes::Clusters;
 use crate::attest::x509_proof::{RootsError, X509Proofs};
-use crate::authority::files::{FileError, cannot, private_directory};
-use crate::authority::{Authority, AuthorityError};
+use crate::authority::replicas::{Presence, listen as listen_to_replicas};
+use crate::authority::{Authorities, Authority, AuthorityError};
 use crate::config::Config;
+use crate::files::{FileError, cannot, private_directory};
 use crate::housekeeping;
 use crate::issue::Issuance;
 use crate::issue::token::TokenRules;
@@ -118,15 +119,18 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     private_directory(&config.data_directory)?;
     let _lock = lock(&config.data_directory)?;
 
-    let authority = tokio::select! {
-        opened = open_authority(&config) => Arc::new(opened?),
-        () = closed(shutdown.clone()) => return Ok(()),
-    };
-    let (mut registry, readiness) = (Registry::default(), Readiness::new());
     let database = open_store(&config, shutdown.clone()).await?;
     let Some(database) = database else {
         return Ok(());
     };
+    // With PostgreSQL, the replicas' authorities are the same ones.
+    let shared = config.postgres.is_some().then_some(&database);
+    let authority = tokio::select! {
+        opened = open_authority(&config, shared) => Arc::new(opened?),
+        () = closed(shutdown.clone()) => return Ok(()),
+    };
+    let replicas = shared.cloned();
+    let (mut registry, readiness) = (Registry::default(), Readiness::new());
     let log_metrics = LogMetrics::register(&mut registry);
     let authority_metrics = AuthorityMetrics::register(&mut registry);
     let log = IssuanceLog::open(database.clone(), Arc::clone(&authority), log_metrics).await?;
@@ -177,12 +181,21 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     }
     let identity = readiness.part("identity");
     identity.ready();
-    let mut renewals = JoinSet::new();
+    let (mut renewals, news) = (JoinSet::new(), Arc::new(Notify::new()));
     renewals.spawn(housekeeping::keep(
         Arc::clone(&issuance.authority),
         Arc::clone(&store),
         authority_metrics,
+        Arc::clone(&news),
     ));
+    let presence = replicas.map(|database| {
+        renewals.spawn(listen_to_replicas(database.clone(), news));
+        Arc::new(Presence::new(database, address))
+    });
+    if let Some(presence) = &presence {
+        let authority = Arc::clone(&issuance.authority);
+        renewals.spawn(Arc::clone(presence).keep_telling(authority));
+    }
     renewals.spawn(own_svid::keep_token_keys_fresh(
         Arc::clone(&issuance),
         Arc::clone(&store),
@@ -214,6 +227,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
 
     web.shutdown().await;
     renewals.shutdown().await;
+    if let Some(presence) = presence {
+        presence.end().await;
+    }
     // The operator's endpoint last: it tells how the rest ended.
     drop(ops_stop);
     let _ = operator.await;
@@ -251,14 +267,18 @@ async fn open_store(
 
 /// Opens the authorities. Where the root is an external one, it waits until that has signed the intermediate, and tells the
 /// operator so meanwhile.
-async fn open_authority(config: &Config) -> Result<Authority, AppError> {
+async fn open_authority(config: &Config, shared: Option<&Store>) -> Result<Authority, AppError> {
+    let authorities = Authorities::new(
+        &config.data_directory,
+        &config.trust_domain,
+        &config.authority,
+        shared,
+    )?;
     // Ends with this function.
     let mut waiting = JoinSet::new();
     loop {
         let opened = Authority::open(
-            &config.data_directory,
-            &config.trust_domain,
-            &config.authority,
+            authorities.clone(),
             config.jwt.lifetimes(config.svid),
             SystemTime::now(),
         );

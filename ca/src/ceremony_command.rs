@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::authority::Authorities;
 use crate::config::Config;
+use crate::store::Store;
 use crate::{Failure, runtime};
 
 /// No chain is longer; a longer file is something else.
@@ -35,8 +36,13 @@ pub(crate) struct Install {
 
 /// Prints a request.
 pub(crate) fn csr(arguments: &Csr) -> Result<(), Failure> {
-    let authorities = authorities(&arguments.config)?;
-    let request = runtime()?.block_on(authorities.request())?;
+    let config = Config::read(&arguments.config)?;
+    let request = runtime()?.block_on(async {
+        let opened = Opened::new(&config).await?;
+        let request = opened.authorities.request().await;
+        opened.close().await;
+        Ok::<_, Failure>(request?)
+    })?;
     write!(io::stdout().lock(), "{request}")?;
     Ok(())
 }
@@ -44,20 +50,49 @@ pub(crate) fn csr(arguments: &Csr) -> Result<(), Failure> {
 /// Installs an answer.
 pub(crate) fn install(arguments: &Install) -> Result<(), Failure> {
     let chain = read_file(&arguments.chain)?;
-    let authorities = authorities(&arguments.config)?;
-    let installed = runtime()?.block_on(authorities.install(&chain, SystemTime::now()))?;
+    let config = Config::read(&arguments.config)?;
+    let installed = runtime()?.block_on(async {
+        let opened = Opened::new(&config).await?;
+        let installed = opened.authorities.install(&chain, SystemTime::now()).await;
+        opened.close().await;
+        Ok::<_, Failure>(installed?)
+    })?;
     writeln!(io::stdout().lock(), "{installed}")?;
     Ok(())
 }
 
-/// The authorities that a configuration is of.
-pub(crate) fn authorities(config: &Path) -> Result<Authorities, Failure> {
-    let config = Config::read(config)?;
-    Ok(Authorities::new(
-        &config.data_directory,
-        &config.trust_domain,
-        &config.authority,
-    )?)
+/// The authorities that a configuration is of, and the database that their replicas share, if they do.
+pub(crate) struct Opened {
+    pub(crate) authorities: Authorities,
+    pub(crate) shared: Option<Store>,
+}
+
+impl Opened {
+    pub(crate) async fn new(config: &Config) -> Result<Self, Failure> {
+        let Config {
+            data_directory,
+            trust_domain,
+            authority,
+            postgres,
+            ..
+        } = config;
+        let shared = match postgres {
+            Some(_) => Some(Store::open(data_directory, postgres.as_ref(), trust_domain).await?),
+            None => None,
+        };
+        let authorities =
+            Authorities::new(data_directory, trust_domain, authority, shared.as_ref())?;
+        Ok(Self {
+            authorities,
+            shared,
+        })
+    }
+
+    pub(crate) async fn close(&self) {
+        if let Some(store) = &self.shared {
+            store.close().await;
+        }
+    }
 }
 
 /// Reads a file of certificates.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use countersign_identity::IdentityStore;
+use tokio::sync::Notify;
 
 use crate::authority::{Authority, AuthorityError};
 use crate::metrics::AuthorityMetrics;
@@ -16,11 +17,12 @@ const REPEAT: (Duration, Duration) = (Duration::from_hours(1), Duration::from_mi
 /// How long to wait after a renewal that failed.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Keeps the authorities in order for ever.
+/// Keeps the authorities in order for ever. With `news` it looks for a change at once.
 pub(crate) async fn keep(
     authority: Arc<Authority>,
     store: Arc<IdentityStore>,
     metrics: AuthorityMetrics,
+    news: Arc<Notify>,
 ) {
     let mut complaints = Complaints::default();
     let mut retry_at = Instant::now();
@@ -46,7 +48,10 @@ pub(crate) async fn keep(
             }
         }
         metrics.expiry(authority.expiry(), now);
-        tokio::time::sleep(INTERVAL).await;
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = news.notified() => {}
+        }
     }
 }
 

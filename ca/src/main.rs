@@ -7,6 +7,7 @@ mod ceremony_command;
 mod config;
 mod csr;
 mod fault;
+mod files;
 mod housekeeping;
 mod issue;
 mod key_status;

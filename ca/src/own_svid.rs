@@ -86,6 +86,7 @@ pub(crate) async fn keep_token_keys_fresh(issuance: Arc<Issuance>, store: Arc<Id
         match issuance
             .authority
             .rotate_token_keys_if_due(SystemTime::now())
+            .await
         {
             Ok(false) => {}
             Ok(true) => {

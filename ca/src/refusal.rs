@@ -220,7 +220,7 @@ impl From<Refusal> for Status {
 mod tests {
     use super::*;
     use crate::attest::kubernetes::ApiServerError;
-    use crate::authority::files::FileError;
+    use crate::files::FileError;
     use crate::store::StoreError;
 
     #[test]

@@ -7,13 +7,17 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand, ValueEnum};
+use countersign_identity::TrustDomain;
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use crate::authority::rotation::Next;
+use crate::authority::rotation::{Next, Outcome};
 use crate::authority::state::{Root as RootRecord, State, time};
-use crate::authority::{Authorities, read_chain};
-use crate::ceremony_command::{authorities, read_file};
-use crate::{Failure, runtime};
+use crate::authority::{read_chain, replicas};
+use crate::ceremony_command::{Opened, read_file};
+use crate::config::Config;
+use crate::store::authority_state::Replica;
+use crate::{Failure, runtime, store};
 
 /// `root`.
 #[derive(Args)]
@@ -87,7 +91,7 @@ enum Step {
 
 /// Does one step, and shows how things stand.
 pub(crate) fn run(arguments: &Root) -> Result<(), Failure> {
-    let authorities = authorities(&arguments.config)?;
+    let config = Config::read(&arguments.config)?;
     let now = SystemTime::now();
     let certificate = match &arguments.step {
         Step::Prepare {
@@ -95,95 +99,160 @@ pub(crate) fn run(arguments: &Root) -> Result<(), Failure> {
         } => Some(read_chain(&read_file(path)?)?.0),
         _ => None,
     };
-    let runtime = runtime()?;
-    let outcome = match &arguments.step {
-        Step::Prepare { .. } => Some(runtime.block_on(authorities.prepare(certificate, now))?),
-        Step::Activate { force } => Some(runtime.block_on(authorities.activate(*force, now))?),
-        Step::Taint { root } => Some(runtime.block_on(authorities.taint(root.as_deref(), now))?),
-        Step::Revoke { root, force } => {
-            Some(runtime.block_on(authorities.revoke(root.as_deref(), *force, now))?)
-        }
-        Step::Abandon => Some(runtime.block_on(authorities.abandon(now))?),
-        Step::Status => None,
-    };
-    let state = authorities.state()?;
-    let next = authorities.next(&state);
-    let message = outcome.as_ref().map(|outcome| outcome.message.as_str());
-    let text = match arguments.output {
-        Output::Text => text(message, &state, &next, now),
-        Output::Json => {
-            let changed = outcome.as_ref().map(|outcome| outcome.changed);
-            let json = status(&authorities, &state, &next, message.zip(changed));
-            format!("{json:#}\n")
-        }
-    };
+    let text = runtime()?.block_on(async {
+        let opened = Opened::new(&config).await?;
+        let done = take(arguments, &opened, certificate, now).await;
+        opened.close().await;
+        done
+    })?;
     write!(std::io::stdout().lock(), "{text}")?;
     Ok(())
 }
 
-fn text(message: Option<&str>, state: &State, next: &Next, now: SystemTime) -> String {
-    let mut text = String::new();
-    if let Some(message) = message {
-        text = format!("{message}\n\n");
-    }
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
-        "{:<14}{:<11}{:<22}{:<22}{:<10}",
-        "ROOT", "PHASE", "SINCE", "VALID UNTIL", "KEY"
-    );
-    for root in &state.roots {
-        let (until, key) = (valid_until(root), key(root));
-        let (id, phase, since) = (&root.id, root.phase.name(), rfc3339(since(root)));
-        let _ = writeln!(text, "{id:<14}{phase:<11}{since:<22}{until:<22}{key:<10}");
-    }
-    let safe = match next.safe_at.duration_since(now) {
-        Ok(left) if !left.is_zero() => format!(
-            "safe from {} on (in {} s)",
-            rfc3339(next.safe_at),
-            left.as_secs().saturating_add(1)
-        ),
-        _ => "safe now".to_owned(),
+/// Takes the step; what there is to say then.
+async fn take(
+    arguments: &Root,
+    opened: &Opened,
+    certificate: Option<CertificateDer<'static>>,
+    now: SystemTime,
+) -> Result<String, Failure> {
+    let authorities = &opened.authorities;
+    let outcome = match &arguments.step {
+        Step::Prepare { .. } => Some(authorities.prepare(certificate, now).await?),
+        Step::Activate { force } => Some(authorities.activate(*force, now).await?),
+        Step::Taint { root } => Some(authorities.taint(root.as_deref(), now).await?),
+        Step::Revoke { root, force } => {
+            Some(authorities.revoke(root.as_deref(), *force, now).await?)
+        }
+        Step::Abandon => Some(authorities.abandon(now).await?),
+        Step::Status => None,
     };
-    let _ = writeln!(text, "\nbundle sequence {}", state.sequence);
-    let _ = writeln!(text, "next: {}   {safe}\n      {}", next.command, next.why);
-    text
+    let shown = Shown {
+        trust_domain: authorities.trust_domain(),
+        state: authorities.state().await?,
+        replicas: match &opened.shared {
+            Some(store) => Some(replicas::all(store).await?),
+            None => None,
+        },
+        outcome,
+        now,
+    };
+    let next = authorities.next(&shown.state);
+    Ok(match arguments.output {
+        Output::Text => shown.text(&next),
+        Output::Json => format!("{:#}\n", shown.json(&next)),
+    })
 }
 
-fn status(
-    authorities: &Authorities,
-    state: &State,
-    next: &Next,
-    outcome: Option<(&str, bool)>,
-) -> Value {
-    let date = |seconds: Option<u64>| seconds.map(|seconds| rfc3339(time(seconds)));
-    let roots: Vec<Value> = state
-        .roots
-        .iter()
-        .map(|root| {
-            json!({
-                "id": root.id,
-                "phase": root.phase.name(),
-                "inBundle": root.phase.is_published(),
-                "key": key(root),
-                "validUntil": valid_until(root),
-                "preparedAt": date(Some(root.prepared_at)),
-                "activatedAt": date(root.activated_at),
-                "replacedAt": date(root.replaced_at),
-                "taintedAt": date(root.tainted_at),
-                "leftAt": date(root.left_at),
+/// How things stand.
+struct Shown<'a> {
+    trust_domain: &'a TrustDomain,
+    state: State,
+    /// None without a database that is shared.
+    replicas: Option<Vec<Replica>>,
+    /// Of a step.
+    outcome: Option<Outcome>,
+    now: SystemTime,
+}
+
+impl Shown<'_> {
+    fn text(&self, next: &Next) -> String {
+        let mut text = String::new();
+        if let Some(outcome) = &self.outcome {
+            text = format!("{}\n\n", outcome.message);
+        }
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<14}{:<11}{:<22}{:<22}{:<10}",
+            "ROOT", "PHASE", "SINCE", "VALID UNTIL", "KEY"
+        );
+        for root in &self.state.roots {
+            let (until, key) = (valid_until(root), key(root));
+            let (id, phase, since) = (&root.id, root.phase.name(), rfc3339(since(root)));
+            let _ = writeln!(text, "{id:<14}{phase:<11}{since:<22}{until:<22}{key:<10}");
+        }
+        if let Some(replicas) = &self.replicas {
+            let _ = writeln!(
+                text,
+                "\n{:<36}{:<22}{:<14}{:<10}",
+                "REPLICA", "SEEN", "INTERMEDIATE", "BUNDLE"
+            );
+            for replica in replicas {
+                let (name, seen) = (&replica.name, rfc3339(store::time(replica.seen_at)));
+                let (intermediate, bundle) = (&replica.intermediate, self.bundle_of(replica));
+                let _ = writeln!(text, "{name:<36}{seen:<22}{intermediate:<14}{bundle:<10}");
+            }
+        }
+        let safe = match next.safe_at.duration_since(self.now) {
+            Ok(left) if !left.is_zero() => format!(
+                "safe from {} on (in {} s)",
+                rfc3339(next.safe_at),
+                left.as_secs().saturating_add(1)
+            ),
+            _ => "safe now".to_owned(),
+        };
+        let _ = writeln!(text, "\nbundle sequence {}", self.state.sequence);
+        let _ = writeln!(text, "next: {}   {safe}\n      {}", next.command, next.why);
+        text
+    }
+
+    fn bundle_of(&self, replica: &Replica) -> &'static str {
+        if !replica.is_there(self.now) {
+            "silent"
+        } else if replica.has(self.state.sequence) {
+            "current"
+        } else {
+            "behind"
+        }
+    }
+
+    fn json(&self, next: &Next) -> Value {
+        let date = |seconds: Option<u64>| seconds.map(|seconds| rfc3339(time(seconds)));
+        let roots: Vec<Value> = self
+            .state
+            .roots
+            .iter()
+            .map(|root| {
+                json!({
+                    "id": root.id,
+                    "phase": root.phase.name(),
+                    "inBundle": root.phase.is_published(),
+                    "key": key(root),
+                    "validUntil": valid_until(root),
+                    "preparedAt": date(Some(root.prepared_at)),
+                    "activatedAt": date(root.activated_at),
+                    "replacedAt": date(root.replaced_at),
+                    "taintedAt": date(root.tainted_at),
+                    "leftAt": date(root.left_at),
+                })
             })
+            .collect();
+        let replica = |replica: &Replica| {
+            json!({
+                "name": replica.name,
+                "seenAt": rfc3339(store::time(replica.seen_at)),
+                "intermediate": replica.intermediate,
+                "sequence": replica.sequence,
+                "bundle": self.bundle_of(replica),
+            })
+        };
+        let replicas = self.replicas.as_ref();
+        let replicas =
+            replicas.map(|replicas| replicas.iter().map(replica).collect::<Vec<Value>>());
+        let outcome = self.outcome.as_ref();
+        let current = self.state.current();
+        json!({
+            "trustDomain": self.trust_domain.as_str(),
+            "sequence": self.state.sequence,
+            "message": outcome.map(|outcome| &outcome.message),
+            "changed": outcome.map(|outcome| outcome.changed),
+            "roots": roots,
+            "intermediate": current.map(|current| json!({"id": current.id, "root": current.root})),
+            "replicas": replicas,
+            "next": {"command": next.command, "safeAt": rfc3339(next.safe_at), "why": next.why},
         })
-        .collect();
-    json!({
-        "trustDomain": authorities.trust_domain().as_str(),
-        "sequence": state.sequence,
-        "message": outcome.map(|(message, _)| message),
-        "changed": outcome.map(|(_, changed)| changed),
-        "roots": roots,
-        "intermediate": state.current().map(|current| json!({"id": current.id, "root": current.root})),
-        "next": {"command": next.command, "safeAt": rfc3339(next.safe_at), "why": next.why},
-    })
+    }
 }
 
 fn key(root: &RootRecord) -> &'static str {

@@ -8,10 +8,11 @@
     reason = "a test that fails should fail where it stands, and show the CA's log"
 )]
 
+#[path = "postgres/rotation.rs"]
+mod rotation;
 mod support;
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -23,21 +24,6 @@ use support::{Ca, Home, Issuer, PATIENCE, Starting, binary};
 use tonic::Code;
 
 const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
-
-/// Two replicas' homes, with the same root.
-fn replicas(config: &str) -> (Home, Home) {
-    let (one, other) = (Home::new(config), Home::new(config));
-    // The first start makes the root; the other replica is given it, as an operator would.
-    assert!(Ca::start(&one).stop().success());
-    std::fs::create_dir(other.data()).unwrap();
-    std::fs::create_dir(other.data().join("keys")).unwrap();
-    let keys = std::fs::read_dir(one.data().join("keys")).unwrap();
-    let keys = keys.map(|key| Path::new("keys").join(key.unwrap().file_name()));
-    for name in keys.chain(["authority.json".into(), "bundle.pem".into()]) {
-        std::fs::copy(one.data().join(&name), other.data().join(&name)).unwrap();
-    }
-    (one, other)
-}
 
 /// Clients that ask without pause until told to stop. What they were handed out is in `issued`.
 struct Load {
@@ -101,7 +87,8 @@ async fn a_replica_killed_under_load_loses_and_doubles_no_issuance() {
         return;
     };
     let issuer = Arc::new(Issuer::start());
-    let (one, other) = replicas(&format!("{}{}", postgres.storage(), issuer.config()));
+    let config = format!("{}{}", postgres.storage(), issuer.config());
+    let [one, other] = Home::replicas(&config, "");
     let (killed, survivor) = (Ca::start(&one), Ca::start(&other));
     let load = Load::start(&[(&killed, &one), (&survivor, &other)], &issuer);
     load.until(100).await;
@@ -145,14 +132,19 @@ async fn many_replicas_start_at_once_on_an_empty_database() {
     let Some(postgres) = Postgres::start() else {
         return;
     };
-    let homes: Vec<_> = (0..4).map(|_| Home::new(&postgres.storage())).collect();
+    let homes: [Home; 4] = Home::replicas(&postgres.storage(), "");
     let starting: Vec<_> = homes
         .iter()
         .map(|home| Starting::spawn(binary("serve", &home.config())))
         .collect();
     let running: Vec<_> = starting.into_iter().map(Starting::ready).collect();
     let versions = postgres.sql("countersign", "SELECT version FROM _sqlx_migrations");
-    assert_eq!(versions, "1\n");
+    assert_eq!(versions, "1\n2\n");
+    let bundles = homes
+        .iter()
+        .map(|home| std::fs::read_to_string(home.data().join("bundle.pem")).unwrap());
+    let bundles: HashSet<_> = bundles.collect();
+    assert_eq!(bundles.len(), 1, "all have the same root");
     assert_eq!(homes[0].log().len(), 4, "each one's own");
     drop(running);
 }
@@ -162,7 +154,7 @@ async fn a_join_token_works_once_at_whichever_replica() {
     let Some(postgres) = Postgres::start() else {
         return;
     };
-    let (one, other) = replicas(&postgres.storage());
+    let [one, other] = Home::replicas(&postgres.storage(), "");
     let (first, second) = (Ca::start(&one), Ca::start(&other));
     for _ in 0..5 {
         let token = one.join_token(ORDERS);

@@ -12,13 +12,17 @@ use rustls_pki_types::CertificateDer;
 
 use super::AuthorityError;
 use super::certificate;
-use super::files::{PUBLIC, private_directory, read_public, write_atomically};
 use super::keys::{KeyHandle, KeyPlace, Keys};
 use super::ledger::{Ledger, Locked};
 use super::profile::{self, ProfileError};
 use super::state::{IntermediateRecord, Phase, Root, State, seconds, time};
+use super::tokens::{self, TokenLifetimes};
 use crate::fault;
+use crate::files::{PUBLIC, private_directory, read_public, write_atomically};
+use crate::store::Store;
 
+/// The roots, for everybody to read.
+const BUNDLE: &str = "bundle.pem";
 /// How long a replaced authority's key is kept: replicas that have not noticed yet may still use it.
 const KEY_KEPT: Duration = Duration::from_mins(1);
 
@@ -53,7 +57,8 @@ pub(crate) struct Authorities {
 }
 
 impl Authorities {
-    /// Gets at the authorities in `directory`. Nothing is made yet.
+    /// Gets at the authorities in `directory`, or, with a database, at those that all replicas have in common. Nothing is
+    /// made yet.
     ///
     /// # Errors
     /// When the directory or the keys are out of reach.
@@ -61,13 +66,18 @@ impl Authorities {
         directory: &Path,
         trust_domain: &TrustDomain,
         config: &AuthorityConfig,
+        shared: Option<&Store>,
     ) -> Result<Self, AuthorityError> {
         private_directory(directory)?;
+        let keys = config.keys.open()?;
         Ok(Self {
             trust_domain: trust_domain.clone(),
-            ledger: Ledger::new(directory, trust_domain),
+            ledger: match shared {
+                None => Ledger::file(directory, trust_domain),
+                Some(store) => Ledger::shared(store.clone(), keys.clone(), trust_domain),
+            },
             root_keys: config.root_keys.open()?,
-            keys: config.keys.open()?,
+            keys,
             config: config.clone(),
             directory: directory.to_owned(),
         })
@@ -82,8 +92,12 @@ impl Authorities {
     ///
     /// # Errors
     /// When something is damaged or out of reach, or the root is elsewhere and has to sign first.
-    pub(super) async fn start(&self, now: SystemTime) -> Result<State, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+    pub(super) async fn start(
+        &self,
+        lifetimes: &TokenLifetimes,
+        now: SystemTime,
+    ) -> Result<State, AuthorityError> {
+        let locked = self.ledger.lock().await?;
         let mut state = match locked.state.clone() {
             Some(state) => state,
             None => self.first_state()?,
@@ -98,7 +112,10 @@ impl Authorities {
         if !self.can_sign(&state, now).await? {
             self.make_intermediate(&mut state, now).await?;
         }
-        self.put_in_force(&mut locked, state)
+        let retired = tokens::rotate(&mut state, &self.keys, lifetimes, now).await?;
+        let state = self.put_in_force(locked, state).await?;
+        self.remove_retired(&retired).await;
+        Ok(state)
     }
 
     fn first_state(&self) -> Result<State, AuthorityError> {
@@ -106,12 +123,14 @@ impl Authorities {
         if old.exists() {
             return Err(AuthorityError::Predecessor { path: old });
         }
-        let bundle = self.bundle_path();
-        if bundle.exists() {
-            return Err(AuthorityError::Incomplete {
-                missing: self.ledger.path(),
-                present: bundle,
-            });
+        for name in [BUNDLE, "authority.json"] {
+            let present = self.directory.join(name);
+            if present.exists() {
+                return Err(AuthorityError::Incomplete {
+                    missing: self.ledger.place(),
+                    present,
+                });
+            }
         }
         Ok(State::new(&self.trust_domain))
     }
@@ -123,7 +142,7 @@ impl Authorities {
         };
         let der = self.root_der(root)?;
         let refused = |error| AuthorityError::Certificate {
-            whose: format!("the root {} in {}", root.id, self.ledger.path().display()),
+            whose: format!("the root {} in {}", root.id, self.ledger.place()),
             error,
         };
         let parsed = certificate::parse(&der).map_err(refused)?;
@@ -168,7 +187,7 @@ impl Authorities {
     /// # Errors
     /// When it is due and cannot be done. The old one stays.
     pub(super) async fn renew_if_due(&self, now: SystemTime) -> Result<bool, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let Some(mut state) = locked.state.clone() else {
             return Ok(false);
         };
@@ -181,8 +200,37 @@ impl Authorities {
             return Ok(false);
         }
         self.make_intermediate(&mut state, now).await?;
-        self.put_in_force(&mut locked, state)?;
+        self.put_in_force(locked, state).await?;
         Ok(true)
+    }
+
+    /// Makes and forgets token keys. What was forgotten has been published until its last token ended.
+    ///
+    /// # Errors
+    /// When one is due and cannot be made. Nothing has changed then.
+    pub(super) async fn rotate_token_keys(
+        &self,
+        lifetimes: &TokenLifetimes,
+        now: SystemTime,
+    ) -> Result<(), AuthorityError> {
+        let locked = self.ledger.lock().await?;
+        let Some(mut state) = locked.state.clone() else {
+            return Ok(());
+        };
+        // Another replica may have been quicker: then nothing is due any more.
+        let retired = tokens::rotate(&mut state, &self.keys, lifetimes, now).await?;
+        self.put_in_force(locked, state).await?;
+        self.remove_retired(&retired).await;
+        Ok(())
+    }
+
+    /// A key that is gone from the state is not used any more; that it stays is untidy and no more.
+    async fn remove_retired(&self, names: &[String]) {
+        for name in names {
+            if let Err(error) = self.keys.remove(name).await {
+                tracing::warn!(%error, "an old token key is not removed");
+            }
+        }
     }
 
     /// Removes the keys of what signs no more, and forgets intermediates that have ended.
@@ -202,10 +250,15 @@ impl Authorities {
                     .iter()
                     .any(|record| record.key.is_some() && is_over(record.replaced_at))
         };
-        if !self.ledger.read()?.is_some_and(|state| has_work(&state)) {
+        if !self
+            .ledger
+            .read()
+            .await?
+            .is_some_and(|state| has_work(&state))
+        {
             return Ok(());
         }
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let Some(mut state) = locked.state.clone() else {
             return Ok(());
         };
@@ -231,7 +284,7 @@ impl Authorities {
             });
             Some(&record.id) == current.as_ref() || !ended || record.key.is_some()
         });
-        locked.save(state)
+        locked.save(&state).await
     }
 
     /// Makes a root in the phase in which it begins: its key, and its certificate in `state`.
@@ -309,33 +362,30 @@ impl Authorities {
     }
 
     /// Writes the state, and the bundle for everybody to read.
-    pub(super) fn put_in_force(
+    pub(super) async fn put_in_force(
         &self,
-        locked: &mut Locked,
+        locked: Locked,
         state: State,
     ) -> Result<State, AuthorityError> {
         if locked.state.as_ref() != Some(&state) {
-            locked.save(state.clone())?;
+            locked.save(&state).await?;
         }
         self.write_bundle(&state)?;
         Ok(state)
     }
 
-    fn write_bundle(&self, state: &State) -> Result<(), AuthorityError> {
+    /// Writes the roots for everybody to read, unless they are there.
+    pub(super) fn write_bundle(&self, state: &State) -> Result<(), AuthorityError> {
         let bundle = state.bundle(&self.trust_domain);
         let Some(bundle) = bundle.map_err(|error| self.bad_state(error))? else {
             return Ok(());
         };
-        let (path, pem) = (self.bundle_path(), bundle.to_pem());
+        let (path, pem) = (self.directory.join(BUNDLE), bundle.to_pem());
         if read_public(&path)?.is_none_or(|present| *present != pem) {
             write_atomically(&path, &pem, PUBLIC)?;
             fault::point("after-bundle");
         }
         Ok(())
-    }
-
-    fn bundle_path(&self) -> PathBuf {
-        self.directory.join("bundle.pem")
     }
 
     pub(super) fn root_der(&self, root: &Root) -> Result<CertificateDer<'static>, AuthorityError> {
@@ -350,10 +400,7 @@ impl Authorities {
     }
 
     pub(super) fn bad_state(&self, error: super::state::BadState) -> AuthorityError {
-        AuthorityError::State {
-            path: self.ledger.path(),
-            error,
-        }
+        self.ledger.bad(error)
     }
 }
 

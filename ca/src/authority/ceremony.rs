@@ -99,7 +99,7 @@ impl Authorities {
     /// # Errors
     /// When there is no place for its key.
     pub(crate) async fn request(&self) -> Result<String, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked
             .state
             .clone()
@@ -114,7 +114,7 @@ impl Authorities {
                 let name = new_name("intermediate")?;
                 let key = self.keys.generate(&name).await?;
                 state.requested_key = Some(name);
-                locked.save(state)?;
+                locked.save(&state).await?;
                 key
             }
         };
@@ -136,14 +136,14 @@ impl Authorities {
         now: SystemTime,
     ) -> Result<String, AuthorityError> {
         let (intermediate, rest) = read_chain(chain)?;
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked
             .state
             .clone()
             .unwrap_or_else(|| State::new(&self.trust_domain));
         let id = id_of(&intermediate);
         if state.intermediates.iter().any(|record| record.id == id) {
-            self.put_in_force(&mut locked, state)?;
+            self.put_in_force(locked, state).await?;
             return Ok(format!("the intermediate {id} is installed already"));
         }
         let name = state.requested_key.clone().ok_or(InstallError::NoRequest)?;
@@ -172,7 +172,7 @@ impl Authorities {
             state.published(now);
         }
         state.intermediates.push(record);
-        self.put_in_force(&mut locked, state)?;
+        self.put_in_force(locked, state).await?;
         Ok(message)
     }
 

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use countersign_identity::BundleError;
+use countersign_identity::jwt::KeySetError;
 use countersign_identity::jwt::jwk::JwkError;
 
 use super::ceremony::InstallError;
 use super::certificate::CertificateError;
-use super::files::FileError;
 use super::keys::KeyError;
 use super::profile::ProfileError;
 use super::rotation::StepError;
 use super::state::BadState;
+use crate::files::FileError;
+use crate::store::StoreError;
 
 /// Why the authorities cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,30 +21,17 @@ pub(crate) enum AuthorityError {
     /// A file or directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file does not hold what it should.
-    #[error(
-        "{} is damaged: expected {expected}, found {found}. Restore it from a backup; if there is none, move the data \
-         directory away and start anew (every workload then needs the new bundle)", path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What it should hold.
-        expected: &'static str,
-        /// What it holds.
-        found: String,
-    },
     /// A private key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The state is damaged, or another's.
     #[error(
-        "{}: {error}. Restore it from a backup; if there is none, move the data directory away and start anew (every \
-         workload then needs the new bundle)", path.display()
+        "{place}: {error}. Restore it from a backup; if there is none, move the data directory away and start anew (every \
+         workload then needs the new bundle)"
     )]
     State {
-        /// The file.
-        path: PathBuf,
+        /// Where it is.
+        place: String,
         /// What is wrong with it.
         error: BadState,
     },
@@ -57,12 +46,11 @@ pub(crate) enum AuthorityError {
     },
     /// The state is gone.
     #[error(
-        "{} is missing, but {} is there: this is not a first start. Restore it from a backup", missing.display(),
-        present.display()
+        "{missing} is missing, but {} is there: this is not a first start. Restore it from a backup", present.display()
     )]
     Incomplete {
         /// The state.
-        missing: PathBuf,
+        missing: String,
         /// What shows that there was one.
         present: PathBuf,
     },
@@ -77,6 +65,27 @@ pub(crate) enum AuthorityError {
         /// Whose it should be.
         certificate: String,
     },
+    /// A token key that is not the one of its record.
+    #[error("the private key {key} is not the token key {kid}. Restore the key that was replaced")]
+    OtherTokenKey {
+        /// Where the key is.
+        key: String,
+        /// Whose it should be.
+        kid: String,
+    },
+    /// The state in the database is not vouched for by a key of ours.
+    #[error(
+        "the private key {key} is not there, by which the state of the authorities in the database is signed. Replicas have \
+         their keys in common: set `authority.keys` to where all of them find the same ones (a PKCS#11 token, a Kubernetes \
+         Secret, a directory that they share). If it is the right place, restore the key from a backup"
+    )]
+    NotShared {
+        /// Where it should be.
+        key: String,
+    },
+    /// The database.
+    #[error("the state of the authorities: {0}")]
+    Store(#[from] StoreError),
     /// A certificate is out of its time.
     #[error("the certificate of {whose}: {error}")]
     Certificate {
@@ -117,6 +126,9 @@ pub(crate) enum AuthorityError {
     /// A token key cannot be published.
     #[error("a token key: {0}")]
     TokenKey(#[from] JwkError),
+    /// The public token keys are no keys.
+    #[error("the token keys: {0}")]
+    TokenKeys(KeySetError),
     /// The runtime is shutting down.
     #[error("the program is stopping")]
     Stopping,

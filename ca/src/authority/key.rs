@@ -32,11 +32,6 @@ impl AuthorityKey {
         }
     }
 
-    /// The signature of a JWS: `r` and `s`, 32 bytes each (RFC 7518 §3.4).
-    pub(crate) fn sign_jws(&self, message: &[u8]) -> Result<[u8; 64], rcgen::Error> {
-        fixed_length(&SigningKey::sign(self, message)?).ok_or(rcgen::Error::RingUnspecified)
-    }
-
     pub(crate) fn to_pem(&self) -> Zeroizing<String> {
         Zeroizing::new(self.0.serialize_pem())
     }
@@ -56,6 +51,14 @@ impl SigningKey for AuthorityKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         self.0.sign(message)
     }
+}
+
+/// The signature of a JWS: `r` and `s`, 32 bytes each (RFC 7518 §3.4).
+pub(crate) fn jws_signature(
+    key: &impl SigningKey,
+    message: &[u8],
+) -> Result<[u8; 64], rcgen::Error> {
+    fixed_length(&key.sign(message)?).ok_or(rcgen::Error::RingUnspecified)
 }
 
 /// An ECDSA signature in DER, as X.509 has it (RFC 3279 §2.2.3), in fixed length.
@@ -92,7 +95,7 @@ mod tests {
         // Often enough that a short `r` or `s` is among them.
         for _ in 0..600 {
             let key = AuthorityKey::generate().unwrap();
-            let signature = key.sign_jws(b"message").unwrap();
+            let signature = jws_signature(&key, b"message").unwrap();
             UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.der_bytes())
                 .verify(b"message", &signature)
                 .unwrap();

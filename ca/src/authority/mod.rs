@@ -2,10 +2,10 @@
 //!
 //! - [`Authority`] is what the server has of them: the bundle and the intermediate in force, as of the last look.
 //! - [`authorities`] makes and replaces them, [`rotation`] and [`ceremony`] are the commands' steps.
-//! - [`state`] is what is known of them, [`ledger`] keeps it, [`keys`] has the private keys.
+//! - [`state`] is what is known of them, [`ledger`] keeps it, [`keys`] has the private keys, [`tokens`] those of tokens.
 //!
-//! In the data directory are `authority.json`, the state; `bundle.pem`, the roots for everybody to read, for the first
-//! contact with this CA; unless they live elsewhere, the keys in `keys/`; and the keys that sign tokens: see [`tokens`].
+//! In the data directory are `bundle.pem`, the roots for everybody to read, for the first contact with this CA; unless
+//! replicas share a database, `authority.json`, the state; and, unless they live elsewhere, the keys in `keys/`.
 //!
 //! What is missing at the first start is made. What is there and not right stops the start: a CA that went on with a
 //! new root, because the old one's file was damaged, would cut off every workload.
@@ -14,25 +14,25 @@ pub(crate) mod authorities;
 mod ceremony;
 mod certificate;
 mod error;
-pub(crate) mod files;
+
 mod key;
 pub(crate) mod keys;
 mod ledger;
 pub(crate) mod profile;
+pub(crate) mod replicas;
 pub(crate) mod rotation;
 pub(crate) mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tokens;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use countersign_identity::{Bundle, SpiffeId, TrustDomain};
 use rcgen::{Issuer, SigningKey as _, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 pub(crate) use authorities::{Authorities, AuthorityConfig};
 pub(crate) use ceremony::read_chain;
@@ -41,22 +41,14 @@ use keys::KeyHandle;
 use profile::ProfileError;
 use state::{Phase, State};
 use tokens::TokenKeys;
-use tokens::schedule::Lifetimes;
-
-/// How long the keys for each kind of token live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TokenLifetimes {
-    /// JWT-SVIDs.
-    pub(crate) jwt: Lifetimes,
-    /// WIT-SVIDs.
-    pub(crate) wit: Lifetimes,
-}
+pub(crate) use tokens::TokenLifetimes;
 
 /// The authorities of one trust domain, as the server has them.
 pub(crate) struct Authority {
     authorities: Authorities,
+    lifetimes: TokenLifetimes,
     in_force: watch::Sender<Arc<InForce>>,
-    /// Held while what is in force is replaced: roots and token keys change each by themselves, and share a bundle.
+    /// Held while what is in force is replaced, so that what was read first does not come last.
     replacing: Mutex<()>,
 }
 
@@ -68,24 +60,10 @@ pub(crate) struct Published {
     pub(crate) token_keys: Arc<TokenKeys>,
 }
 
-impl Published {
-    fn new(roots: &Bundle, token_keys: Arc<TokenKeys>) -> Result<Arc<Self>, AuthorityError> {
-        let bundle = Arc::new(token_keys.bundle_of(roots)?);
-        Ok(Arc::new(Self { bundle, token_keys }))
-    }
-}
-
-/// What is in force: replaced together.
+/// What is in force, as the state says: replaced together.
 struct InForce {
-    chain: Arc<Chain>,
-    published: Arc<Published>,
-}
-
-/// Roots and intermediate, as the state says.
-struct Chain {
     state: State,
-    /// The roots alone.
-    roots: Bundle,
+    published: Arc<Published>,
     intermediate: Arc<Intermediate>,
     root_not_after: SystemTime,
 }
@@ -144,6 +122,11 @@ impl Intermediate {
         self.key.signing(move || Ok(key.sign(&text)?)).await
     }
 
+    /// How people name it.
+    pub(crate) fn id(&self) -> String {
+        state::id_of(&self.certificate)
+    }
+
     /// Its certificate, DER.
     pub(crate) fn certificate(&self) -> &[u8] {
         &self.certificate
@@ -165,28 +148,21 @@ pub(crate) struct Expiry {
 }
 
 impl Authority {
-    /// Opens the authorities in `directory`, and makes what a first start needs.
+    /// Opens the authorities, and makes what a first start needs.
     ///
     /// # Errors
     /// When something is damaged, does not fit the rest, or can be read by others than its owner; or when an external root
     /// has to sign first ([`AuthorityError::NotInstalled`]).
     pub(crate) async fn open(
-        directory: &Path,
-        trust_domain: &TrustDomain,
-        config: &AuthorityConfig,
-        TokenLifetimes { jwt, wit }: TokenLifetimes,
+        authorities: Authorities,
+        lifetimes: TokenLifetimes,
         now: SystemTime,
     ) -> Result<Self, AuthorityError> {
-        let authorities = Authorities::new(directory, trust_domain, config)?;
-        let state = authorities.start(now).await?;
-        let chain = Chain::of(&authorities, state).await?;
-        let token_keys = TokenKeys::open(directory, jwt, wit, now)?;
-        let in_force = InForce {
-            published: Published::new(&chain.roots, Arc::new(token_keys))?,
-            chain: Arc::new(chain),
-        };
+        let state = authorities.start(&lifetimes, now).await?;
+        let in_force = InForce::of(&authorities, state).await?;
         Ok(Self {
             authorities,
+            lifetimes,
             in_force: watch::Sender::new(Arc::new(in_force)),
             replacing: Mutex::default(),
         })
@@ -207,36 +183,34 @@ impl Authority {
         Arc::clone(&self.in_force.borrow().published)
     }
 
-    /// Makes and forgets token keys, when that is due. Returns whether there was anything to do.
+    /// Makes and forgets token keys, when that is due. Returns whether what is published has changed.
     ///
     /// # Errors
     /// When something is due and cannot be done. What is published stays.
-    pub(crate) fn rotate_token_keys_if_due(&self, now: SystemTime) -> Result<bool, AuthorityError> {
-        let _replacing = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let chain = Arc::clone(&self.in_force.borrow().chain);
-        let Some(token_keys) = self.published().token_keys.rotated(now)? else {
+    pub(crate) async fn rotate_token_keys_if_due(
+        &self,
+        now: SystemTime,
+    ) -> Result<bool, AuthorityError> {
+        if !self.published().token_keys.is_due(&self.lifetimes, now) {
             return Ok(false);
-        };
-        let published = Published::new(&chain.roots, Arc::new(token_keys))?;
-        self.in_force
-            .send_replace(Arc::new(InForce { chain, published }));
-        Ok(true)
+        }
+        self.authorities
+            .rotate_token_keys(&self.lifetimes, now)
+            .await?;
+        self.reload().await
     }
 
     /// The intermediate that signs now.
     pub(crate) fn intermediate(&self) -> Arc<Intermediate> {
-        Arc::clone(&self.in_force.borrow().chain.intermediate)
+        Arc::clone(&self.in_force.borrow().intermediate)
     }
 
     /// How long the authorities last.
     pub(crate) fn expiry(&self) -> Expiry {
         let in_force = self.in_force.borrow();
         Expiry {
-            intermediate: in_force.chain.intermediate.not_after,
-            root: in_force.chain.root_not_after,
+            intermediate: in_force.intermediate.not_after,
+            root: in_force.root_not_after,
         }
     }
 
@@ -246,21 +220,19 @@ impl Authority {
     /// # Errors
     /// When the change cannot be read. What was in force stays.
     pub(crate) async fn reload(&self) -> Result<bool, AuthorityError> {
-        let Some(state) = self.authorities.ledger.read()? else {
+        let _replacing = self.replacing.lock().await;
+        let Some(state) = self.authorities.ledger.read().await? else {
             return Ok(false);
         };
-        if state == self.in_force.borrow().chain.state {
+        if state == self.in_force.borrow().state {
             return Ok(false);
         }
-        let chain = Arc::new(Chain::of(&self.authorities, state).await?);
-        let _replacing = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let token_keys = Arc::clone(&self.published().token_keys);
-        let published = Published::new(&chain.roots, token_keys)?;
-        self.in_force
-            .send_replace(Arc::new(InForce { chain, published }));
+        let in_force = InForce::of(&self.authorities, state).await?;
+        // Of what another replica did; a command has written it already.
+        if let Err(error) = self.authorities.write_bundle(&in_force.state) {
+            tracing::error!(%error, "the bundle in the data directory is not replaced");
+        }
+        self.in_force.send_replace(Arc::new(in_force));
         Ok(true)
     }
 
@@ -283,8 +255,8 @@ impl Authority {
     /// Whether the intermediate has lived half its life.
     pub(crate) fn is_renewal_due(&self, now: SystemTime) -> bool {
         let in_force = self.in_force.borrow();
-        in_force.chain.state.current().is_none_or(|current| {
-            authorities::half_life(current, &in_force.chain.intermediate.certificate) <= now
+        in_force.state.current().is_none_or(|current| {
+            authorities::half_life(current, &in_force.intermediate.certificate) <= now
         })
     }
 
@@ -309,11 +281,11 @@ impl Authority {
     }
 }
 
-impl Chain {
+impl InForce {
     async fn of(authorities: &Authorities, state: State) -> Result<Self, AuthorityError> {
-        let bundle = state.bundle(&authorities.trust_domain);
-        let bundle = bundle.map_err(|error| authorities.bad_state(error))?;
-        let bundle = bundle.ok_or(AuthorityError::NotInstalled)?;
+        let roots = state.bundle(&authorities.trust_domain);
+        let roots = roots.map_err(|error| authorities.bad_state(error))?;
+        let roots = roots.ok_or(AuthorityError::NotInstalled)?;
         let current = state.current().ok_or(AuthorityError::NotInstalled)?;
         let key = authorities.key_of(current).await?;
         let key = key.ok_or_else(|| AuthorityError::Mismatch {
@@ -330,11 +302,16 @@ impl Chain {
         let root_not_after = certificate::parse(&root).map_or(SystemTime::UNIX_EPOCH, |root| {
             certificate::validity(&root).1
         });
+        let token_keys = TokenKeys::load(&state, &authorities.keys).await?;
+        let published = Published {
+            bundle: Arc::new(token_keys.bundle_of(roots)?),
+            token_keys: Arc::new(token_keys),
+        };
         Ok(Self {
-            roots: bundle,
+            state,
+            published: Arc::new(published),
             intermediate: Arc::new(intermediate),
             root_not_after,
-            state,
         })
     }
 }

@@ -10,7 +10,9 @@ use rustls_pki_types::CertificateDer;
 use super::AuthorityError;
 use super::authorities::{Authorities, is_due, last_svid_ends};
 use super::ceremony::check_external_root;
+use super::replicas;
 use super::state::{Phase, Root, State, id_of, seconds, time};
+use crate::store::authority_state::Replica;
 
 /// How long replicas of the CA may take until they notice a change.
 pub(crate) const NOTICE: Duration = Duration::from_secs(10);
@@ -37,6 +39,12 @@ pub(crate) enum StepError {
         /// What would go wrong.
         why: String,
     },
+    /// Replicas that have not noticed.
+    #[error(
+        "these replicas still give out an older bundle, in which the root is not: {0}. Look into their logs, stop them, or, \
+         if calls may fail, add --force"
+    )]
+    Behind(String),
     /// An external root cannot be made here.
     #[error(
         "the root of this CA is an external one (`authority.root: upstream`): give its certificate, \
@@ -129,7 +137,7 @@ impl Authorities {
         certificate: Option<CertificateDer<'static>>,
         now: SystemTime,
     ) -> Result<Outcome, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked.state.clone().ok_or(StepError::NoRoot)?;
         state.the(Phase::Active).ok_or(StepError::NoRoot)?;
         let asked = certificate.as_ref().map(id_of);
@@ -140,7 +148,7 @@ impl Authorities {
                 return Err(StepError::OtherPrepared(id).into());
             }
             // What a crash may have left to do.
-            self.put_in_force(&mut locked, state)?;
+            self.put_in_force(locked, state).await?;
             return Ok(Outcome::already(format!(
                 "the root {id} is prepared already"
             )));
@@ -161,7 +169,7 @@ impl Authorities {
             None => self.make_root(&mut state, Phase::Prepared, now).await?,
         }
         let id = state.the(Phase::Prepared).map(|root| root.id.clone());
-        self.put_in_force(&mut locked, state)?;
+        self.put_in_force(locked, state).await?;
         Ok(Outcome::changed(format!(
             "the root {} is prepared: it is in the bundle, and signs nothing yet",
             id.unwrap_or_default()
@@ -177,12 +185,12 @@ impl Authorities {
         force: bool,
         now: SystemTime,
     ) -> Result<Outcome, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked.state.clone().ok_or(StepError::NoRoot)?;
         let Some(prepared) = state.the(Phase::Prepared).cloned() else {
             let active = state.the(Phase::Active).ok_or(StepError::NoRoot)?;
             let message = format!("no root is prepared; the root {} is active", active.id);
-            self.put_in_force(&mut locked, state)?;
+            self.put_in_force(locked, state).await?;
             return Ok(Outcome::already(message));
         };
         if prepared.key.is_none() && state.current_of(&prepared).is_none() {
@@ -198,6 +206,10 @@ impl Authorities {
             }
             .into());
         }
+        let behind = self.behind(&state, now).await?;
+        if !force && !behind.is_empty() {
+            return Err(StepError::Behind(behind.join(", ")).into());
+        }
         if let Some(old) = state.the_mut(Phase::Active) {
             old.phase = Phase::Old;
             old.replaced_at = Some(seconds(now));
@@ -211,7 +223,7 @@ impl Authorities {
         if state.current().is_none() {
             self.make_intermediate(&mut state, now).await?;
         }
-        self.put_in_force(&mut locked, state)?;
+        self.put_in_force(locked, state).await?;
         Ok(Outcome::changed(format!(
             "the root {} is active: what is issued from now on is of it",
             prepared.id
@@ -227,10 +239,10 @@ impl Authorities {
         id: Option<&str>,
         now: SystemTime,
     ) -> Result<Outcome, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked.state.clone().ok_or(StepError::NoRoot)?;
         let Some(root) = choose(&mut state, id, &[Phase::Old], &[Phase::Tainted])? else {
-            self.put_in_force(&mut locked, state)?;
+            self.put_in_force(locked, state).await?;
             return Ok(Outcome::already("there is no old root to taint".to_owned()));
         };
         let id = root.id.clone();
@@ -239,14 +251,14 @@ impl Authorities {
                 root.phase = Phase::Tainted;
                 root.tainted_at = Some(seconds(now));
                 state.published(now);
-                self.put_in_force(&mut locked, state)?;
+                self.put_in_force(locked, state).await?;
                 Ok(Outcome::changed(format!(
                     "the root {id} is tainted: everybody is told to renew what it signed"
                 )))
             }
             Phase::Tainted | Phase::Revoked => {
                 let phase = root.phase.name();
-                self.put_in_force(&mut locked, state)?;
+                self.put_in_force(locked, state).await?;
                 Ok(Outcome::already(format!("the root {id} is {phase} already")))
             }
             phase => Err(StepError::WrongPhase {
@@ -268,12 +280,12 @@ impl Authorities {
         force: bool,
         now: SystemTime,
     ) -> Result<Outcome, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked.state.clone().ok_or(StepError::NoRoot)?;
         let safe = state.clone();
         let candidates = [Phase::Tainted, Phase::Old];
         let Some(root) = choose(&mut state, id, &candidates, &[])? else {
-            self.put_in_force(&mut locked, state)?;
+            self.put_in_force(locked, state).await?;
             return Ok(Outcome::already(
                 "there is no tainted root to revoke".to_owned(),
             ));
@@ -282,7 +294,7 @@ impl Authorities {
         match root.phase {
             Phase::Tainted | Phase::Old => {}
             Phase::Revoked => {
-                self.put_in_force(&mut locked, state)?;
+                self.put_in_force(locked, state).await?;
                 return Ok(Outcome::already(format!(
                     "the root {id} is revoked already"
                 )));
@@ -318,7 +330,7 @@ impl Authorities {
         root.phase = Phase::Revoked;
         root.left_at = Some(seconds(now));
         state.published(now);
-        self.put_in_force(&mut locked, state)?;
+        self.put_in_force(locked, state).await?;
         Ok(Outcome::changed(format!(
             "the root {id} is revoked: it is not in the bundle any more"
         )))
@@ -329,10 +341,10 @@ impl Authorities {
     /// # Errors
     /// When the state cannot be changed.
     pub(crate) async fn abandon(&self, now: SystemTime) -> Result<Outcome, AuthorityError> {
-        let mut locked = self.ledger.lock().await?;
+        let locked = self.ledger.lock().await?;
         let mut state = locked.state.clone().ok_or(StepError::NoRoot)?;
         let Some(root) = state.the_mut(Phase::Prepared) else {
-            self.put_in_force(&mut locked, state)?;
+            self.put_in_force(locked, state).await?;
             return Ok(Outcome::already("no root is prepared".to_owned()));
         };
         root.phase = Phase::Abandoned;
@@ -340,18 +352,29 @@ impl Authorities {
         let id = root.id.clone();
         state.replace_intermediates(Some(&id), now);
         state.published(now);
-        self.put_in_force(&mut locked, state)?;
+        self.put_in_force(locked, state).await?;
         Ok(Outcome::changed(format!(
             "the root {id} is abandoned: it is not in the bundle any more"
         )))
+    }
+
+    /// The replicas that give out an older bundle than that of `state`.
+    async fn behind(&self, state: &State, now: SystemTime) -> Result<Vec<String>, AuthorityError> {
+        let Some(store) = self.ledger.store() else {
+            return Ok(Vec::new());
+        };
+        let all = replicas::all(store).await?;
+        let is_behind = |replica: &Replica| replica.is_there(now) && !replica.has(state.sequence);
+        let behind = all.into_iter().filter(is_behind);
+        Ok(behind.map(|replica| replica.name).collect())
     }
 
     /// The state as it is.
     ///
     /// # Errors
     /// When it cannot be read, or there is none.
-    pub(crate) fn state(&self) -> Result<State, AuthorityError> {
-        Ok(self.ledger.read()?.ok_or(StepError::NoRoot)?)
+    pub(crate) async fn state(&self) -> Result<State, AuthorityError> {
+        Ok(self.ledger.read().await?.ok_or(StepError::NoRoot)?)
     }
 
     /// What comes next.

@@ -16,6 +16,7 @@ use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{self, CertificateError};
+use super::tokens::state::Record as TokenKeyRecord;
 
 /// All that is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub(crate) struct State {
     pub(crate) roots: Vec<Root>,
     /// In the order in which they were made.
     pub(crate) intermediates: Vec<IntermediateRecord>,
+    /// The keys that sign tokens; those of one use in the order in which they sign.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) token_keys: Vec<TokenKeyRecord>,
     /// The key of a certification request that has no answer yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_key: Option<String>,
@@ -123,6 +127,7 @@ impl State {
             sequence: 0,
             roots: Vec::new(),
             intermediates: Vec::new(),
+            token_keys: Vec::new(),
             requested_key: None,
         }
     }
@@ -188,6 +193,18 @@ impl State {
         Ok(Some(bundle.with_tainted(&tainted)))
     }
 
+    /// The names of all private keys.
+    fn key_names(&self) -> impl Iterator<Item = &str> {
+        let roots = self.roots.iter().filter_map(|root| root.key.as_deref());
+        let intermediates = self
+            .intermediates
+            .iter()
+            .filter_map(|record| record.key.as_deref());
+        let tokens = self.token_keys.iter().map(TokenKeyRecord::key);
+        let requested = self.requested_key.as_deref();
+        roots.chain(intermediates).chain(tokens).chain(requested)
+    }
+
     /// Whether it is a state that the steps lead to.
     ///
     /// # Errors
@@ -205,6 +222,8 @@ impl State {
                 return Err(BadState::Several(phase.name()));
             }
         }
+        self.token_keys.iter().try_for_each(TokenKeyRecord::check)?;
+        self.key_names().try_for_each(check_name)?;
         for root in &self.roots {
             let der = root.der()?;
             let of_root = |error| BadState::Root(root.id.clone(), error);
@@ -337,9 +356,42 @@ pub(crate) enum BadState {
         /// The root that it names.
         root: String,
     },
+    /// Nobody can have signed it.
+    #[error("it has roots, and no intermediate with a key that vouches for it")]
+    NoSigner,
+    /// Not by one of ours.
+    #[error(
+        "its signature is not by the key of the intermediate in it: others than this CA have changed it"
+    )]
+    Signature,
+    /// Put back.
+    #[error(
+        "it is older than the one that was there before: expected a sequence of at least {had}, found {found}"
+    )]
+    Older {
+        /// What it says.
+        found: u64,
+        /// What the one before said.
+        had: u64,
+    },
+    /// A name that no key is given.
+    #[error("expected the name of a private key such as root-1a2b3c4d, found {0:?}")]
+    KeyName(String),
+    /// A token key under another one's name.
+    #[error("the public token key {0} is another one than its thumbprint says")]
+    TokenKey(String),
     /// A root that cannot be in a bundle.
     #[error(transparent)]
     Bundle(#[from] countersign_identity::BundleError),
+}
+
+/// Names become those of files: none leads out of its directory.
+fn check_name(name: &str) -> Result<(), BadState> {
+    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !name.is_empty() && name.len() <= 64 && name.chars().all(is_of_name) {
+        return Ok(());
+    }
+    Err(BadState::KeyName(name.to_owned()))
 }
 
 /// How people name a certificate: the beginning of its SHA-256.

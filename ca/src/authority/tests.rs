@@ -5,10 +5,12 @@ use super::*;
 use countersign_identity::{SvidKey, X509Svid};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::keys::KeyPlace;
+use super::tokens::schedule::Lifetimes;
 use crate::csr;
+use crate::files;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
@@ -45,8 +47,17 @@ fn shop() -> TrustDomain {
     TrustDomain::parse("shop.example").unwrap()
 }
 
+async fn open_with(
+    directory: &Path,
+    config: &AuthorityConfig,
+    now: SystemTime,
+) -> Result<Authority, AuthorityError> {
+    let authorities = Authorities::new(directory, &shop(), config, None)?;
+    Authority::open(authorities, LIFETIMES, now).await
+}
+
 async fn open_at(directory: &Path, now: SystemTime) -> Result<Authority, AuthorityError> {
-    Authority::open(directory, &shop(), &config(directory), LIFETIMES, now).await
+    open_with(directory, &config(directory), now).await
 }
 
 /// For other modules' tests.
@@ -250,7 +261,8 @@ async fn another_trust_domain_stops_the_start() {
     let directory = started().await;
     let other = TrustDomain::parse("other.example").unwrap();
     let config = config(directory.path());
-    let failure = Authority::open(directory.path(), &other, &config, LIFETIMES, now())
+    let authorities = Authorities::new(directory.path(), &other, &config, None).unwrap();
+    let failure = Authority::open(authorities, LIFETIMES, now())
         .await
         .err()
         .unwrap()
@@ -337,14 +349,10 @@ async fn no_intermediate_outlives_its_root() {
         root_ttl: 180 * DAY,
         ..config(directory.path())
     };
-    let (data, shop) = (directory.path(), shop());
-    Authority::open(data, &shop, &short, LIFETIMES, now())
-        .await
-        .unwrap();
+    let data = directory.path();
+    open_with(data, &short, now()).await.unwrap();
     let late = now() + 170 * DAY;
-    let authority = Authority::open(data, &shop, &short, LIFETIMES, late)
-        .await
-        .unwrap();
+    let authority = open_with(data, &short, late).await.unwrap();
     let expiry = authority.expiry();
     assert_eq!(expiry.intermediate, expiry.root);
     assert_eq!(expiry.root, now() + 180 * DAY);

@@ -76,7 +76,8 @@ impl Issuance {
             .await?;
         self.limit_identity(attested.id())?;
         let facts = TokenFacts::new(Use::JwtSvid, ttl, audience, None, now)?;
-        let unlogged = self.sign_jwt(&self.authority.published(), &attested, facts, now)?;
+        let published = self.authority.published();
+        let unlogged = self.sign_jwt(&published, &attested, facts, now).await?;
         self.hand_out_token(unlogged, &attested, caller, now).await
     }
 
@@ -102,11 +103,11 @@ impl Issuance {
         let thumbprint = Some(key.thumbprint().to_owned());
         let facts = TokenFacts::new(Use::WitSvid, ttl, Vec::new(), thumbprint, now)?;
         let published = self.authority.published();
-        let unlogged = Self::sign_wit(&published, &attested, &bound, facts, now)?;
+        let unlogged = Self::sign_wit(&published, &attested, &bound, facts, now).await?;
         self.hand_out_token(unlogged, &attested, caller, now).await
     }
 
-    fn sign_jwt(
+    async fn sign_jwt(
         &self,
         published: &Published,
         attested: &Attested,
@@ -125,7 +126,8 @@ impl Issuance {
         }
         let token = published
             .token_keys
-            .sign(Use::JwtSvid, "JWT", &claims, now)?;
+            .sign(Use::JwtSvid, "JWT", &claims, now)
+            .await?;
         // As whoever it is for will.
         for audience in &facts.audience {
             svid::verify(&token, audience, &published.bundle, now)
@@ -135,7 +137,7 @@ impl Issuance {
     }
 
     /// Without `iss`: found by way of it, the token would pass for one that needs no proof of its key (WIT-SVID §3.7).
-    fn sign_wit(
+    async fn sign_wit(
         published: &Published,
         attested: &Attested,
         bound: &serde_json::Value,
@@ -152,7 +154,8 @@ impl Issuance {
         });
         let token = published
             .token_keys
-            .sign(Use::WitSvid, "wit+jwt", &claims, now)?;
+            .sign(Use::WitSvid, "wit+jwt", &claims, now)
+            .await?;
         Ok(Unlogged(Token { token, facts }))
     }
 

@@ -13,8 +13,8 @@ use serde_json::json;
 use super::chain::Head;
 use super::record::Record;
 use super::verify::verify;
-use crate::authority::files::{FileError, read_public};
 use crate::config::Config;
+use crate::files::{FileError, read_public};
 use crate::store::issuance_log::{self, Entry, Filter};
 use crate::store::{Store, StoreError, milliseconds};
 

@@ -7,7 +7,7 @@ use countersign_identity::TrustDomain;
 use sqlx::migrate::MigrateError;
 
 use super::postgres::UrlError;
-use crate::authority::files::FileError;
+use crate::files::FileError;
 
 /// How long a request waits for a connection to the database.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);

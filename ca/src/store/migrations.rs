@@ -6,20 +6,34 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// The versions for SQLite.
 pub(super) fn sqlite() -> Migrator {
-    Migrator::with_migrations(vec![migration(
-        1,
-        "log and join tokens",
-        include_str!("../../migrations/sqlite/0001_log_and_join_tokens.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        migration(
+            1,
+            "log and join tokens",
+            include_str!("../../migrations/sqlite/0001_log_and_join_tokens.sql"),
+        ),
+        migration(
+            2,
+            "authority state",
+            include_str!("../../migrations/sqlite/0002_authority_state.sql"),
+        ),
+    ])
 }
 
 /// The versions for PostgreSQL.
 pub(super) fn postgres() -> Migrator {
-    Migrator::with_migrations(vec![migration(
-        1,
-        "log and join tokens",
-        include_str!("../../migrations/postgres/0001_log_and_join_tokens.sql"),
-    )])
+    Migrator::with_migrations(vec![
+        migration(
+            1,
+            "log and join tokens",
+            include_str!("../../migrations/postgres/0001_log_and_join_tokens.sql"),
+        ),
+        migration(
+            2,
+            "authority state",
+            include_str!("../../migrations/postgres/0002_authority_state.sql"),
+        ),
+    ])
 }
 
 fn migration(version: i64, description: &'static str, sql: &'static str) -> Migration {

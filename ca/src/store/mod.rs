@@ -2,11 +2,13 @@
 //!
 //! Both run the same SQL, with `$1` for a parameter; what differs is in `sqlite.rs` (the file, `BEGIN IMMEDIATE`),
 //! `postgres.rs` (the connection, TLS) and `../../migrations` (the schema). One file per table:
+//! - [`authority_state`]: what replicas have in common; what it means is in [`crate::authority`];
 //! - [`issuance_log`]: the log and its signed checkpoints; what they mean is in [`crate::log`];
 //! - [`join_token`]: the tokens' hashes; what they mean is in [`crate::attest::join_token`].
 //!
 //! A table's functions work on a transaction ([`Tx`]), so that whoever calls them says what happens together.
 
+pub(crate) mod authority_state;
 mod error;
 pub(crate) mod issuance_log;
 pub(crate) mod join_token;
@@ -18,6 +20,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use countersign_identity::TrustDomain;
+use sqlx::postgres::PgListener;
 use sqlx::{PgPool, Postgres, Sqlite, Transaction};
 
 pub(crate) use error::StoreError;
@@ -96,6 +99,19 @@ impl Store {
             Database::Sqlite(pools) => Tx::Sqlite(pools.write().await?),
             Database::Postgres(pool) => Tx::Postgres(pool.begin().await?),
         })
+    }
+
+    /// Hears of every change of [`authority_state`] by whomever; none with SQLite, which tells nobody.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub(crate) async fn listen(&self) -> Result<Option<PgListener>, StoreError> {
+        let Database::Postgres(pool) = &self.0 else {
+            return Ok(None);
+        };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(authority_state::CHANNEL).await?;
+        Ok(Some(listener))
     }
 
     /// Ends all connections: what is committed is in one file again.

@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use super::error::CONNECT_LIMIT;
-use crate::authority::files::read_private;
+use crate::files::read_private;
 
-/// As many as a CA can use: one writes the log, the others look tokens up.
+/// As many as a CA can use: one writes the log, one listens, the others look tokens up.
 const CONNECTIONS: u32 = 8;
 /// The database ends what takes longer than that, so that a request fails before its caller has given up.
 const STATEMENT_LIMIT: &str = "10s";

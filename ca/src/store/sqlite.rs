@@ -12,7 +12,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, Transaction};
 
 use super::StoreError;
-use crate::authority::files::{PRIVATE, cannot, private_directory, sync_directory};
+use crate::files::{PRIVATE, cannot, private_directory, sync_directory};
 
 /// The file. Beside it are `ca.db-wal` and `ca.db-shm` while the CA runs, and after a crash.
 const FILE: &str = "ca.db";

@@ -140,7 +140,10 @@ fn a_token_makes_and_keeps_the_keys() {
         "pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label countersign --login --pin 12345678 -O",
     );
     let private = objects.matches("Private Key Object").count();
-    assert_eq!(private, 2, "a root's and an intermediate's: {objects}");
+    assert_eq!(
+        private, 4,
+        "a root's, an intermediate's and those for tokens: {objects}"
+    );
     let kept = "sensitive, always sensitive, never extractable";
     assert_eq!(objects.matches(kept).count(), private, "{objects}");
 

@@ -37,12 +37,30 @@ impl Home {
         let home = Self {
             directory: tempfile::tempdir().unwrap(),
         };
-        let data = home.data().display().to_string();
+        home.configure(more);
+        home
+    }
+
+    /// Writes the configuration anew.
+    pub(crate) fn configure(&self, more: &str) {
+        let data = self.data().display().to_string();
         let config = format!(
             "trustDomain: shop.example\ndataDirectory: {data}\nlisten: 127.0.0.1:0\nops: 127.0.0.1:0\n{more}"
         );
-        std::fs::write(home.config(), config).unwrap();
-        home
+        std::fs::write(self.config(), config).unwrap();
+    }
+
+    /// Those of so many replicas, which have their keys in common. `authority` are more fields of that name.
+    pub(crate) fn replicas<const N: usize>(more: &str, authority: &str) -> [Self; N] {
+        let homes: [Self; N] = std::array::from_fn(|_| Self::new(""));
+        let keys = homes[0].config().with_file_name("keys");
+        for home in &homes {
+            let keys = keys.display();
+            home.configure(&format!(
+                "{more}authority:\n  keys: {{directory: {keys}}}\n{authority}"
+            ));
+        }
+        homes
     }
 
     pub(crate) fn config(&self) -> PathBuf {

@@ -5,10 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{KeyError, KeyHandle, KeyStore};
-use crate::authority::files::{
+use crate::authority::key::AuthorityKey;
+use crate::files::{
     PRIVATE, cannot, private_directory, read_private, sync_directory, write_atomically,
 };
-use crate::authority::key::AuthorityKey;
 
 /// A directory of keys.
 pub(crate) struct FileKeys {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use tokio::task::spawn_blocking;
 
-use super::files::FileError;
 use super::profile::ProfileError;
+use crate::files::FileError;
 pub(crate) use file::FileKeys;
 use pkcs11::{TokenConfig, TokenError, TokenKeys};
 

@@ -17,7 +17,7 @@ use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKe
 use zeroize::Zeroizing;
 
 use super::{KeyError, KeyHandle, KeyStore};
-use crate::authority::files::read_private;
+use crate::files::read_private;
 
 /// The name of the curve P-256, as CKA_EC_PARAMS has it: OBJECT IDENTIFIER 1.2.840.10045.3.1.7.
 const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];

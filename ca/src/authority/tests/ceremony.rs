@@ -58,11 +58,11 @@ fn upstream(directory: &Path) -> AuthorityConfig {
 }
 
 fn steps(directory: &Path) -> Authorities {
-    Authorities::new(directory, &shop(), &upstream(directory)).unwrap()
+    Authorities::new(directory, &shop(), &upstream(directory), None).unwrap()
 }
 
 async fn open_upstream(directory: &Path) -> Result<Authority, AuthorityError> {
-    Authority::open(directory, &shop(), &upstream(directory), LIFETIMES, now()).await
+    open_with(directory, &upstream(directory), now()).await
 }
 
 #[tokio::test]

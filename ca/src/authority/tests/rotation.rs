@@ -7,7 +7,7 @@ use crate::authority::rotation::{NOTICE, StepError};
 use crate::authority::state::{Phase, State};
 
 fn authorities(directory: &Path) -> Authorities {
-    Authorities::new(directory, &shop(), &config(directory)).unwrap()
+    Authorities::new(directory, &shop(), &config(directory), None).unwrap()
 }
 
 fn phases(state: &State) -> Vec<Phase> {
@@ -74,7 +74,7 @@ async fn a_root_is_replaced_and_everything_verifies_at_every_step() {
     new.verify(&last, switch).unwrap();
 
     running.tidy(safe + Duration::from_mins(2)).await.unwrap();
-    let state = steps.state().unwrap();
+    let state = steps.state().await.unwrap();
     assert_eq!(phases(&state), [Phase::Revoked, Phase::Active]);
     assert_eq!(state.roots[0].key, None, "its private key is removed");
     key_file(data, "root");
@@ -93,7 +93,7 @@ async fn a_prepared_root_can_be_abandoned() {
     running.reload().await.unwrap();
     assert_eq!(running.bundle().x509_authorities().len(), 1);
     svid.verify(&running.bundle(), now()).unwrap();
-    let state = steps.state().unwrap();
+    let state = steps.state().await.unwrap();
     assert_eq!(phases(&state), [Phase::Active, Phase::Abandoned]);
     assert!(
         !steps.activate(true, now()).await.unwrap().changed,
@@ -107,7 +107,7 @@ async fn a_prepared_root_can_be_abandoned() {
 async fn what_is_asked_of_the_wrong_root_is_refused() {
     let directory = started().await;
     let steps = authorities(directory.path());
-    let active = steps.state().unwrap().roots[0].id.clone();
+    let active = steps.state().await.unwrap().roots[0].id.clone();
     let error = step_error(steps.taint(Some(&active), now()).await.unwrap_err());
     assert!(matches!(error, StepError::WrongPhase { .. }), "{error}");
     let error = step_error(steps.revoke(Some(&active), true, now()).await.unwrap_err());
@@ -181,7 +181,7 @@ proptest! {
                 };
                 assert!(matches!(result, Ok(()) | Err(AuthorityError::Step(_))), "{result:?}");
                 running.reload().await.unwrap();
-                let state = steps.state().unwrap();
+                let state = steps.state().await.unwrap();
                 assert_eq!(phases(&state).iter().filter(|phase| **phase == Phase::Active).count(), 1);
                 let bundle = running.bundle();
                 // Token keys change at a restart, if they are due.

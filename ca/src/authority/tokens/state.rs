@@ -1,14 +1,11 @@
-//! What is known of token keys, without the keys: `token-keys.json`, which anybody may read.
-
-use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//! What is known of a token key, without the key: a part of the state of the authorities.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::schedule::Times;
-use crate::authority::AuthorityError;
-use crate::authority::files::{PUBLIC, read_public, write_atomically};
+use super::thumbprint;
+use crate::authority::state::{BadState, seconds, time};
 
 /// What a key signs. Each has its own keys: a WIT-SVID's key must not be one that JWT-SVIDs are verified by (WIT-SVID §6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,24 +29,16 @@ impl Use {
     }
 }
 
-/// All that is known.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// One token key. Times in seconds of UNIX time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct State {
-    /// Of the bundle; grows with every change of what is published.
-    pub(super) sequence: u64,
-    /// Those of one use in the order in which they sign.
-    pub(super) keys: Vec<Record>,
-}
-
-/// One key. Times in seconds of UNIX time.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Record {
+pub(crate) struct Record {
     #[serde(rename = "use")]
     pub(super) usage: Use,
     /// The thumbprint of the public key (RFC 7638).
     pub(super) kid: String,
+    /// The name of its private key.
+    pub(super) key: String,
     published: u64,
     signs_from: u64,
     signs_until: u64,
@@ -58,10 +47,11 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(usage: Use, kid: String, jwk: Map<String, Value>, times: Times) -> Self {
+    pub(super) fn new(usage: Use, key: String, jwk: Map<String, Value>, times: Times) -> Self {
         let mut record = Self {
             usage,
-            kid,
+            kid: thumbprint(&jwk),
+            key,
             published: 0,
             signs_from: 0,
             signs_until: 0,
@@ -84,38 +74,20 @@ impl Record {
         self.signs_from = seconds(times.signs_from);
         self.signs_until = seconds(times.signs_until);
     }
-}
 
-/// Reads the file; of a first start, nothing.
-pub(super) fn read(path: &Path) -> Result<State, AuthorityError> {
-    let Some(text) = read_public(path)? else {
-        return Ok(State::default());
-    };
-    serde_json::from_str(&text).map_err(|error| AuthorityError::Damaged {
-        path: path.to_owned(),
-        expected: "the token keys in JSON",
-        found: error.to_string(),
-    })
-}
+    /// The name of its private key.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
 
-pub(super) fn write(path: &Path, state: &State) -> Result<(), AuthorityError> {
-    let text = serde_json::to_string_pretty(state).map_err(|error| AuthorityError::Damaged {
-        path: path.to_owned(),
-        expected: "token keys that can be written",
-        found: error.to_string(),
-    })?;
-    Ok(write_atomically(path, &text, PUBLIC)?)
-}
-
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
-
-/// A date that no clock can show is no reason to stop: it is as if it were at the beginning of time.
-fn time(seconds: u64) -> SystemTime {
-    // The year 9999: sums with lifetimes stay within the clock's range.
-    const LAST: u64 = 253_402_300_799;
-    UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))
+    /// Whether it is a record that this program writes.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), BadState> {
+        if thumbprint(&self.jwk) == self.kid {
+            return Ok(());
+        }
+        Err(BadState::TokenKey(self.kid.clone()))
+    }
 }
