@@ -131,7 +131,8 @@ bench-ca: ## Measure the CA's issuance beside this machine's rate of signatures
 	$(CARGO) test --locked --release --package countersign-ca --bins --test speed -- --ignored --nocapture --test-threads 1
 
 .PHONY: bench-policy
-bench-policy: ## Measure policy decisions beside Cedar, Rego and Envoy
+bench-policy: ## Measure policy decisions, by themselves and beside Cedar, Rego and Envoy
+	$(CARGO) build --locked --release --package countersign --bin countersign
 	$(CARGO) run --locked --release --manifest-path policy/benches/peers/Cargo.toml --target-dir $(TARGET)
 
 .PHONY: clean

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::common::calls::{Call, calls};
 use crate::common::rules::{Caller, Rule, rule};
+use crate::scratch::Scratch;
 
 const VERSION: &str = "1.40.0";
 /// How long requests are sent.
@@ -128,16 +129,7 @@ fn policy(rule: &Rule) -> Value {
 struct Proxy {
     process: Child,
     address: SocketAddr,
-    _directory: Directory,
-}
-
-/// Removed when it is done with.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    _directory: Scratch,
 }
 
 impl Drop for Proxy {
@@ -150,14 +142,8 @@ impl Drop for Proxy {
 impl Proxy {
     fn start(envoy: &Path, policies: &Value) -> Result<Self, std::io::Error> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let name = format!(
-            "countersign-bench-{}-{}",
-            std::process::id(),
-            address.port()
-        );
-        let directory = Directory(env::temp_dir().join(name));
-        fs::create_dir_all(&directory.0)?;
-        let path = directory.0.join("envoy.json");
+        let directory = Scratch::new(&format!("envoy-{}", address.port()))?;
+        let path = directory.path().join("envoy.json");
         fs::write(&path, configuration(address, policies).to_string())?;
         let process = Command::new(envoy)
             .args([

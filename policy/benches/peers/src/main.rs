@@ -2,7 +2,7 @@
 //! the same calls, in one run.
 //!
 //! Every engine is given the rules in its own language, in the way that its documentation recommends, and has to answer
-//! every call as ours does. Quote ratios: absolute figures move with the machine.
+//! every call as ours does. And `countersign policy decide`, by itself. Quote ratios: absolute figures move with the machine.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -10,6 +10,8 @@ mod common;
 mod cedar;
 mod envoy;
 mod rego;
+mod scratch;
+mod stream;
 
 use std::process::ExitCode;
 
@@ -70,7 +72,23 @@ fn main() -> ExitCode {
     println!();
     envoy::measure(&sizes);
     println!();
-    goals(&all)
+    let code = goals(&all);
+    stream_goal();
+    code
+}
+
+fn stream_goal() {
+    match stream::measure() {
+        Ok(Some(measured)) => {
+            for (calls, rate) in measured {
+                let what =
+                    format!("decisions of `policy decide` a second of CPU, of {calls} calls");
+                tell(&what, rate, "", 200_000.0, false);
+            }
+        }
+        Ok(None) => println!("no figures of `policy decide`: countersign is not built"),
+        Err(error) => println!("no figures of `policy decide`: {error}"),
+    }
 }
 
 fn row(size: usize, engine: &'static str, calls: &[Call], cost: impl Fn(&Call) -> f64) -> Row {
@@ -99,6 +117,13 @@ fn goals(all: &[(usize, Vec<Row>)]) -> ExitCode {
     let (Some((_, first)), Some((_, last))) = (all.first(), all.last()) else {
         return ExitCode::from(2);
     };
+    tell(
+        "median of the kinds of decision without CEL with most rules",
+        measure::median(&mut own(last)),
+        "ns",
+        1000.0,
+        true,
+    );
     let dearest = own(last).into_iter().fold(0.0, f64::max);
     tell(
         "dearest decision without CEL with most rules",
