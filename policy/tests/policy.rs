@@ -188,7 +188,7 @@ fn a_stranger_is_judged_only_where_the_mode_is_permissive() {
     let reason = call().anonymous().judged_by(&permissive).reason;
     assert_eq!(
         reason.to_string(),
-        "no rule allows POST /orders for a caller without an identity; closest is \"a\" (shop/orders, p.yaml:6): the caller has proved no identity"
+        "no rule allows POST /orders for a caller without an identity; closest is \"probe\" (shop/orders, p.yaml:7): path is /orders, rule wants /health"
     );
     let mut from_elsewhere = health();
     from_elsewhere.source_ip = Some([192, 0, 2, 1].into());

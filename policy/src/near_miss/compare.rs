@@ -1,7 +1,8 @@
-//! Which rule came closest: that failed on the fewest parts. Of rules that fail on as many, the first.
+//! Which rule came closest: that failed on the fewest parts. Of rules that fail on as many, the one that the index has
+//! nearest to the call.
 //!
 //! This is done for every denial, whether anyone reads it or not, so a rule is asked no more than what can still make it the
-//! closest.
+//! closest, and none once nothing can be closer.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -42,7 +43,6 @@ pub(super) enum Part {
 /// The closest rule so far.
 struct Best<'r> {
     failed: usize,
-    number: RuleNumber,
     part: Part,
     rule: &'r Arc<CompiledRule>,
 }
@@ -60,30 +60,21 @@ pub(crate) fn near_miss<'r>(
 ) -> NearMiss {
     let Candidates { seen, way } = candidates;
     let mut best: Option<Best<'r>> = None;
+    // Whether something can be closer still, if what follows fails on so many parts at least.
     let mut compare = |number: RuleNumber, least: usize| {
         let most = match &best {
             None => usize::MAX,
-            Some(best) if number < best.number => best.failed,
-            Some(best) => match best.failed.checked_sub(1) {
-                Some(fewer) => fewer,
-                None => return,
-            },
+            Some(best) if best.failed <= least => return ControlFlow::Break(()),
+            Some(best) => best.failed.saturating_sub(1),
         };
-        if most >= least
-            && let Some(rule) = rule(number)
+        if let Some(rule) = rule(number)
             && let Some((failed, part)) = failed_parts(rule, judged, path, most)
         {
-            best = Some(Best {
-                failed,
-                number,
-                part,
-                rule,
-            });
+            best = Some(Best { failed, part, rule });
         }
+        ControlFlow::Continue(())
     };
-    for number in &seen {
-        compare(*number, 0);
-    }
+    let _ = seen.iter().try_for_each(|number| compare(*number, 0));
     let mut compared = seen;
     let mut visit = |number: RuleNumber| {
         if compared.len() >= COMPARED_RULES {
@@ -92,7 +83,7 @@ pub(crate) fn near_miss<'r>(
         if !compared.contains(&number) {
             compared.push(number);
             // What is no candidate fails on a part at least.
-            compare(number, 1);
+            compare(number, 1)?;
         }
         ControlFlow::Continue(())
     };
