@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::authority::Authorities;
 use crate::config::Config;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::{Failure, runtime};
 
 /// No chain is longer; a longer file is something else.
@@ -62,30 +62,37 @@ pub(crate) fn install(arguments: &Install) -> Result<(), Failure> {
 }
 
 /// The authorities that a configuration is of, and the database that their replicas share, if they do.
-pub(crate) struct Opened {
+pub(crate) struct Opened<'a> {
+    config: &'a Config,
     pub(crate) authorities: Authorities,
     pub(crate) shared: Option<Store>,
 }
 
-impl Opened {
-    pub(crate) async fn new(config: &Config) -> Result<Self, Failure> {
-        let Config {
-            data_directory,
-            trust_domain,
-            authority,
-            postgres,
-            ..
-        } = config;
-        let shared = match postgres {
-            Some(_) => Some(Store::open(data_directory, postgres.as_ref(), trust_domain).await?),
+impl<'a> Opened<'a> {
+    pub(crate) async fn new(config: &'a Config) -> Result<Self, Failure> {
+        let shared = match config.postgres {
+            Some(_) => Some(open_store(config).await?),
             None => None,
         };
-        let authorities =
-            Authorities::new(data_directory, trust_domain, authority, shared.as_ref())?;
+        let authorities = Authorities::new(
+            &config.data_directory,
+            &config.trust_domain,
+            &config.authority,
+            shared.as_ref(),
+        )?;
         Ok(Self {
+            config,
             authorities,
             shared,
         })
+    }
+
+    /// The database, whichever it is.
+    pub(crate) async fn store(&self) -> Result<Store, StoreError> {
+        match &self.shared {
+            Some(store) => Ok(store.clone()),
+            None => open_store(self.config).await,
+        }
     }
 
     pub(crate) async fn close(&self) {
@@ -93,6 +100,15 @@ impl Opened {
             store.close().await;
         }
     }
+}
+
+async fn open_store(config: &Config) -> Result<Store, StoreError> {
+    Store::open(
+        &config.data_directory,
+        config.postgres.as_ref(),
+        &config.trust_domain,
+    )
+    .await
 }
 
 /// Reads a file of certificates.

@@ -11,11 +11,12 @@ use countersign_identity::TrustDomain;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use crate::authority::rotation::{Next, Outcome};
 use crate::authority::state::{Root as RootRecord, State, time};
+use crate::authority::step::{Next, Outcome, StepError};
 use crate::authority::{read_chain, replicas};
 use crate::ceremony_command::{Opened, read_file};
 use crate::config::Config;
+use crate::log::in_use::{InUse, in_use};
 use crate::store::authority_state::Replica;
 use crate::{Failure, runtime, store};
 
@@ -112,11 +113,14 @@ pub(crate) fn run(arguments: &Root) -> Result<(), Failure> {
 /// Takes the step; what there is to say then.
 async fn take(
     arguments: &Root,
-    opened: &Opened,
+    opened: &Opened<'_>,
     certificate: Option<CertificateDer<'static>>,
     now: SystemTime,
 ) -> Result<String, Failure> {
     let authorities = &opened.authorities;
+    if let Step::Revoke { root, force: false } = &arguments.step {
+        refuse_in_use(opened, root.as_deref(), now).await?;
+    }
     let outcome = match &arguments.step {
         Step::Prepare { .. } => Some(authorities.prepare(certificate, now).await?),
         Step::Activate { force } => Some(authorities.activate(*force, now).await?),
@@ -142,6 +146,29 @@ async fn take(
         Output::Text => shown.text(&next),
         Output::Json => format!("{:#}\n", shown.json(&next)),
     })
+}
+
+/// A root stays while the log shows that what it signed is in use. The lifetimes that are configured say so too, but they may
+/// have been longer.
+async fn refuse_in_use(
+    opened: &Opened<'_>,
+    root: Option<&str>,
+    now: SystemTime,
+) -> Result<(), Failure> {
+    let Some(signed) = opened.authorities.signed_by_revocable(root).await? else {
+        return Ok(());
+    };
+    let store = opened.store().await?;
+    let is_of = |issuer: Option<&str>| issuer.is_none_or(|it| signed.intermediates.contains(it));
+    let until = signed.until.unwrap_or(now);
+    let found = in_use(&store, until, is_of, now).await?;
+    match found {
+        None => Ok(()),
+        Some(InUse { count, last }) => {
+            let root = signed.root;
+            Err(StepError::InUse { root, count, last }.into())
+        }
+    }
 }
 
 /// How things stand.

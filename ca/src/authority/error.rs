@@ -10,8 +10,8 @@ use super::ceremony::InstallError;
 use super::certificate::CertificateError;
 use super::keys::KeyError;
 use super::profile::ProfileError;
-use super::rotation::StepError;
 use super::state::BadState;
+use super::step::StepError;
 use crate::files::FileError;
 use crate::store::StoreError;
 

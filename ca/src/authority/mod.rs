@@ -22,6 +22,7 @@ pub(crate) mod profile;
 pub(crate) mod replicas;
 pub(crate) mod rotation;
 pub(crate) mod state;
+pub(crate) mod step;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod tokens;

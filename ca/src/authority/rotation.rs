@@ -2,9 +2,10 @@
 //! safe to repeat: what has been done already is not done twice. When a step is too early, because somebody could then not
 //! be verified, it is refused unless it is forced.
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 
 use super::AuthorityError;
@@ -12,118 +13,24 @@ use super::authorities::{Authorities, is_due, last_svid_ends};
 use super::ceremony::check_external_root;
 use super::replicas;
 use super::state::{Phase, Root, State, id_of, seconds, time};
+use super::step::{Next, Outcome, StepError};
 use crate::store::authority_state::Replica;
 
 /// How long replicas of the CA may take until they notice a change.
 pub(crate) const NOTICE: Duration = Duration::from_secs(10);
 
-/// Why a step is not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum StepError {
-    /// Before the first start.
-    #[error(
-        "this CA has no root yet: start it first (`countersign-ca serve`), or install one (`countersign-ca csr`)"
-    )]
-    NoRoot,
-    /// Too early.
-    #[error(
-        "{step} of the root {root} is safe from {} on: {why}. Wait, or, if calls may fail, add --force", rfc3339(*safe_at)
-    )]
-    TooEarly {
-        /// What was to be done.
-        step: &'static str,
-        /// With which root.
-        root: String,
-        /// When it can be.
-        safe_at: SystemTime,
-        /// What would go wrong.
-        why: String,
-    },
-    /// Replicas that have not noticed.
-    #[error(
-        "these replicas still give out an older bundle, in which the root is not: {0}. Look into their logs, stop them, or, \
-         if calls may fail, add --force"
-    )]
-    Behind(String),
-    /// An external root cannot be made here.
-    #[error(
-        "the root of this CA is an external one (`authority.root: upstream`): give its certificate, \
-         `countersign-ca root prepare --certificate ROOT.pem`"
-    )]
-    NeedsCertificate,
-    /// Another one is prepared.
-    #[error("the root {0} is prepared already; activate or abandon it first")]
-    OtherPrepared(String),
-    /// This one has been here before.
-    #[error("the root {id} is {phase} here; a root is prepared once")]
-    Known {
-        /// The root.
-        id: String,
-        /// Its phase.
-        phase: &'static str,
-    },
-    /// The prepared external root has not signed yet.
-    #[error(
-        "the root {0} has signed no intermediate for this CA yet: make a request with `countersign-ca csr`, have the root \
-         sign it, and install the answer with `countersign-ca install`"
-    )]
-    NothingSigned(String),
-    /// No such root.
-    #[error("there is no root {0}; `countersign-ca root list` shows which there are")]
-    Unknown(String),
-    /// A root that cannot be tainted or revoked.
-    #[error("the root {id} is {phase}; {needs}")]
-    WrongPhase {
-        /// The root.
-        id: String,
-        /// Its phase.
-        phase: &'static str,
-        /// What has to come first.
-        needs: &'static str,
-    },
-    /// Which one?
-    #[error("there are several roots that could be meant: {0}; name one")]
-    Ambiguous(String),
-}
+/// The phases of a root that can be revoked, in the order in which it is chosen.
+const REVOCABLE: [Phase; 2] = [Phase::Tainted, Phase::Old];
 
-fn rfc3339(time: SystemTime) -> String {
-    DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-/// What came of a step: a sentence for people, and whether anything was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// What is so now.
-    pub(crate) message: String,
-    /// Or it was so before.
-    pub(crate) changed: bool,
-}
-
-impl Outcome {
-    fn changed(message: String) -> Self {
-        Self {
-            message,
-            changed: true,
-        }
-    }
-
-    fn already(message: String) -> Self {
-        Self {
-            message,
-            changed: false,
-        }
-    }
-}
-
-/// What comes next in a rotation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Next {
-    /// The command.
-    pub(crate) command: String,
-    /// From when on it is safe.
-    pub(crate) safe_at: SystemTime,
-    /// What it does, and why not earlier.
-    pub(crate) why: String,
+/// What a root signed.
+#[derive(Clone, Debug)]
+pub(crate) struct Signed {
+    /// The root.
+    pub(crate) root: String,
+    /// Its intermediates: SHA-256 of their certificates, hexadecimal.
+    pub(crate) intermediates: HashSet<String>,
+    /// Until when they signed, at most; none if they sign.
+    pub(crate) until: Option<SystemTime>,
 }
 
 impl Authorities {
@@ -270,6 +177,38 @@ impl Authorities {
         }
     }
 
+    /// What the root signed that `revoke` would take out of the bundle now; none if it would take none.
+    ///
+    /// # Errors
+    /// When it is not clear which root is meant, or the state cannot be read.
+    pub(crate) async fn signed_by_revocable(
+        &self,
+        id: Option<&str>,
+    ) -> Result<Option<Signed>, AuthorityError> {
+        let mut state = self.state().await?;
+        let Some(root) = choose(&mut state, id, &REVOCABLE, &[])? else {
+            return Ok(None);
+        };
+        if !REVOCABLE.contains(&root.phase) {
+            return Ok(None);
+        }
+        let (root, replaced) = (root.id.clone(), root.replaced_at.map(time));
+        let mut intermediates = HashSet::new();
+        for record in state
+            .intermediates
+            .iter()
+            .filter(|record| record.root == root)
+        {
+            let der = self.intermediate_der(record)?;
+            intermediates.insert(hex::encode(digest(&SHA256, &der)));
+        }
+        Ok(Some(Signed {
+            root,
+            intermediates,
+            until: replaced.map(|replaced| replaced + NOTICE),
+        }))
+    }
+
     /// Takes a tainted root out of the bundle: what it signed is not believed any more.
     ///
     /// # Errors
@@ -283,8 +222,7 @@ impl Authorities {
         let locked = self.ledger.lock().await?;
         let mut state = locked.state.clone().ok_or(StepError::NoRoot)?;
         let safe = state.clone();
-        let candidates = [Phase::Tainted, Phase::Old];
-        let Some(root) = choose(&mut state, id, &candidates, &[])? else {
+        let Some(root) = choose(&mut state, id, &REVOCABLE, &[])? else {
             self.put_in_force(locked, state).await?;
             return Ok(Outcome::already(
                 "there is no tainted root to revoke".to_owned(),

@@ -339,6 +339,7 @@ fn write_text(out: &mut impl Write, entry: &Entry) -> Result<(), CommandError> {
         ),
         ("key", record.key_thumbprint),
         ("certificate", record.certificate_thumbprint),
+        ("issuer", record.issuer_thumbprint),
     ] {
         lines.extend(value.map(|value| format!("  {name} {value}")));
     }

@@ -8,6 +8,7 @@
 pub(crate) mod chain;
 pub(crate) mod checkpoint;
 pub(crate) mod commands;
+pub(crate) mod in_use;
 mod record;
 mod verify;
 mod writer;

@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, SecondsFormat, Utc};
 use countersign_identity::X509Svid;
 use serde::{Deserialize, Serialize};
 
 use crate::attest::Attested;
 use crate::issue::token::TokenFacts;
+
+const X509_SVID: &str = "x509-svid";
 
 /// One issuance. No secrets. The JSON of it is what is hashed: the fields in this order, without spaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ pub(crate) struct Record {
     /// SHA-256 of the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) certificate_thumbprint: Option<String>,
+    /// SHA-256 of the certificate of the intermediate that signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer_thumbprint: Option<String>,
     /// Who asked; none for the CA itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) remote_address: Option<SocketAddr>,
@@ -62,7 +68,7 @@ impl Record {
     ) -> Self {
         Self {
             time: rfc3339(now, SecondsFormat::Millis),
-            kind: "x509-svid".to_owned(),
+            kind: X509_SVID.to_owned(),
             serial: svid.serial().to_owned(),
             spiffe_id: svid.id().to_string(),
             not_before: rfc3339(svid.not_before(), SecondsFormat::Secs),
@@ -71,6 +77,10 @@ impl Record {
             audience: Vec::new(),
             key_thumbprint: Some(key_thumbprint.to_owned()),
             certificate_thumbprint: Some(hex::encode(svid.thumbprint())),
+            issuer_thumbprint: svid
+                .chain()
+                .get(1)
+                .map(|issuer| hex::encode(digest(&SHA256, issuer))),
             remote_address,
         }
     }
@@ -93,8 +103,16 @@ impl Record {
             audience: token.audience.clone(),
             key_thumbprint: token.key_thumbprint.clone(),
             certificate_thumbprint: None,
+            issuer_thumbprint: None,
             remote_address: Some(remote_address),
         }
+    }
+
+    /// Until when a certificate is good, milliseconds since 1970; none of what is no certificate, or if that is not what
+    /// stands there.
+    pub(crate) fn certificate_ends(&self) -> Option<i64> {
+        let ends = DateTime::parse_from_rfc3339(&self.not_after).ok()?;
+        (self.kind == X509_SVID).then(|| ends.timestamp_millis())
     }
 
     /// When, milliseconds since 1970; none if that is not what stands there.
@@ -134,6 +152,7 @@ pub(crate) fn example(serial: &str) -> Record {
         audience: Vec::new(),
         key_thumbprint: Some("aa".to_owned()),
         certificate_thumbprint: Some("bb".to_owned()),
+        issuer_thumbprint: Some("cc".to_owned()),
         remote_address: Some(([127, 0, 0, 1], 1).into()),
     }
 }

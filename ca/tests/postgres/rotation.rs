@@ -128,7 +128,7 @@ async fn step(home: &Home, step: &str) {
     while let Err(refused) = root(home, &[step]).await {
         let is_early = refused.contains("is safe from")
             || refused.contains("still give out")
-            || refused.contains("are valid, the last until");
+            || refused.contains("the issuance log shows");
         assert!(
             is_early && started.elapsed() < PATIENCE,
             "{step}: {refused}"

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{Ca, Home, Starting, binary};
 
@@ -45,7 +45,8 @@ fn run(home: &Home, block: &str) -> String {
             return said;
         }
         assert!(
-            said.contains("is safe from") && started.elapsed() < PATIENCE,
+            (said.contains("is safe from") || said.contains("the issuance log shows"))
+                && started.elapsed() < PATIENCE,
             "{block}\n{said}"
         );
         std::thread::park_timeout(Duration::from_millis(100));
@@ -120,6 +121,50 @@ fn a_root_is_replaced_in_four_steps_or_not_at_all() {
     assert_eq!(after.matches("BEGIN").count(), 1);
     assert!(is_ready(&ca));
     assert!(ca.stop().success());
+}
+
+/// Lifetimes that were lowered since say less than the log.
+#[tokio::test]
+async fn a_root_in_use_is_not_revoked() {
+    use crate::support::client::{ask, join, request};
+    let long = "svid: {defaultTtl: 20m, minTtl: 1s, maxTtl: 1h}\n";
+    let home = Home::new(long);
+    let ca = Ca::start(&home);
+    let token = home.join_token("spiffe://shop.example/ns/shop/sa/orders");
+    let svid = ask(&ca, &home, request(join(&token))).await.unwrap();
+    assert!(ca.stop().success());
+    home.configure(
+        "svid: {defaultTtl: 1s, minTtl: 1s, maxTtl: 1s}\nauthority: {bundlePropagation: 1s}\n",
+    );
+    for block in &blocks("sh", "rotation")[..3] {
+        run(&home, block);
+    }
+    let revoke = |more: &str| {
+        let arguments = ["revoke", "--config", "ca.yaml", more];
+        let arguments = arguments.iter().filter(|argument| !argument.is_empty());
+        Command::new(env!("CARGO_BIN_EXE_countersign-ca"))
+            .arg("root")
+            .args(arguments)
+            .current_dir(home.config().parent().unwrap())
+            .output()
+            .unwrap()
+    };
+    let refused = revoke("");
+    assert_eq!(refused.status.code(), Some(2));
+    let refused = String::from_utf8(refused.stderr).unwrap();
+    // That of the caller, and the CA's own.
+    let ends = rfc3339(svid.not_after());
+    assert!(
+        refused.contains("that are valid: 2, the last until"),
+        "{refused}"
+    );
+    assert!(refused.contains(&ends), "{ends}: {refused}");
+    assert!(revoke("--force").status.success());
+}
+
+/// RFC 3339, in seconds.
+fn rfc3339(time: SystemTime) -> String {
+    chrono::DateTime::<chrono::Utc>::from(time).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 #[test]

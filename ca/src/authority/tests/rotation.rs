@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::authority::rotation::{NOTICE, StepError};
+use crate::authority::rotation::NOTICE;
 use crate::authority::state::{Phase, State};
+use crate::authority::step::StepError;
 
 fn authorities(directory: &Path) -> Authorities {
     Authorities::new(directory, &shop(), &config(directory), None).unwrap()
