@@ -11,7 +11,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
-use cryptoki::session::{Session, UserType};
+use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::types::AuthPin;
 use rcgen::{PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey};
 use zeroize::Zeroizing;
@@ -133,24 +133,37 @@ fn load(config: &TokenConfig) -> Result<Pkcs11, TokenError> {
         error: error.to_string(),
     };
     let module = Pkcs11::new(&config.module).map_err(failed)?;
-    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-        Err(error) => return Err(failed(error)),
-    }
+    initialize(&module).map_err(failed)?;
     modules.insert(config.module.clone(), module.clone());
     Ok(module)
 }
 
+fn initialize(module: &Pkcs11) -> Result<(), Error> {
+    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether private objects can be seen. Where they cannot, a search finds none, and that is no error.
+fn is_logged_in(session: &Session) -> bool {
+    let info = session.get_session_info();
+    info.is_ok_and(|info| info.session_state() == SessionState::RwUser)
+}
+
 impl Token {
-    /// Does something in a session that is logged in. When it fails, the session may be lost (the token was taken out, its
-    /// connection broke): it is tried once more in a new one.
+    /// Does something in a session that is logged in. When it is not any more, or it fails, the session may be lost (the
+    /// token was taken out, its connection broke, something else logged out): it is tried once more in a new one.
     fn with_session<T>(
         &self,
         action: &'static str,
         work: impl Fn(&Session) -> Result<T, Error>,
     ) -> Result<T, TokenError> {
         let mut held = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(session) = held.take()
+        let lost = held.take();
+        let had_one = lost.is_some();
+        if let Some(session) = lost
+            && is_logged_in(&session)
             && let Ok(done) = work(&session)
         {
             *held = Some(session);
@@ -159,10 +172,15 @@ impl Token {
         let session = self.log_in()?;
         let done = work(&session).map_err(|error| self.failed(action, &error))?;
         *held = Some(session);
+        if had_one {
+            tracing::warn!(token = self.config.label, "logged in to the token again");
+        }
         Ok(done)
     }
 
     fn log_in(&self) -> Result<Session, TokenError> {
+        // Some modules are at their beginning again when they have lost their device.
+        initialize(&self.module).map_err(|error| self.failed("be initialised", &error))?;
         let slot = self.slot()?;
         let session = self
             .module
@@ -392,40 +410,4 @@ fn der(fixed: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _,
-        UnparsedPublicKey,
-    };
-
-    use super::*;
-
-    #[test]
-    fn a_fixed_signature_verifies_in_der() {
-        // Often enough that short numbers and such with the highest bit set are among them.
-        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        for message in 0..600_u32 {
-            let message = message.to_be_bytes();
-            let fixed = key.sign(&SystemRandom::new(), &message).unwrap();
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key.public_key().as_ref())
-                .verify(&message, &der(fixed.as_ref()).unwrap())
-                .unwrap();
-        }
-        for wrong in [&[][..], &[1; 63], &[1; 65]] {
-            assert_eq!(der(wrong), None);
-        }
-    }
-
-    #[test]
-    fn a_point_is_read_with_and_without_its_wrapping() {
-        let mut point = vec![0x04];
-        point.extend([7; 64]);
-        let wrapped = [&[0x04, 0x41][..], &point].concat();
-        assert_eq!(uncompressed(&point), Some(point.clone()));
-        assert_eq!(uncompressed(&wrapped), Some(point.clone()));
-        for wrong in [&[][..], &[0x04], &point[1..], &[0x02; 65], &[0x04; 68]] {
-            assert_eq!(uncompressed(wrong), None, "{wrong:?}");
-        }
-    }
-}
+mod tests;
