@@ -11,6 +11,7 @@ mod files;
 mod housekeeping;
 mod issue;
 mod key_status;
+mod kube_api;
 mod log;
 mod metrics;
 mod own_svid;

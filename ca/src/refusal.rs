@@ -219,8 +219,8 @@ impl From<Refusal> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attest::kubernetes::ApiServerError;
     use crate::files::FileError;
+    use crate::kube_api::ApiServerError;
     use crate::store::StoreError;
 
     #[test]

@@ -183,6 +183,20 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes what a YAML document says, a `resource` of an API `group` (its path), in the namespace `countersign-system`.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn create_yaml(&self, group: &str, resource: &str, document: &str) -> io::Result<()> {
+        let path = format!("{group}/namespaces/countersign-system/{resource}");
+        let kind = "application/yaml";
+        let (status, answer) = self.client.send("POST", &path, kind, document)?;
+        match status {
+            200..=202 => Ok(()),
+            _ => Err(refused("POST", &path, status, &answer)),
+        }
+    }
+
     /// Makes a pod that runs as `account`, on `node` if there is one; returns its UID.
     ///
     /// # Errors

@@ -5,8 +5,8 @@
 //! before the API server is asked, which keeps forged tokens away from it, or, without an API server, instead. The latter
 //! cannot know that a pod is gone.
 
-mod api_server;
 mod bound_pod;
+mod questions;
 
 use std::time::SystemTime;
 
@@ -19,10 +19,10 @@ use countersign_policy::{FieldType, ObjectShape};
 use super::allow::{AllowRules, NotAllowed};
 use super::token_verifier::{TokenVerifier, VerifyError};
 use super::{Attested, Kind};
+use crate::kube_api::{ApiServerConfig, ApiServerError};
 use crate::refusal::Refusal;
-use api_server::ApiServer;
-pub(crate) use api_server::{ApiServerConfig, ApiServerError};
 use bound_pod::{BoundPod, UnboundError};
+use questions::Questions;
 
 /// What allow rules of a cluster ask about.
 pub(crate) const POD: ObjectShape = ObjectShape {
@@ -179,7 +179,7 @@ pub(crate) struct Cluster {
     trust_domain: TrustDomain,
     rules: IssuerRules,
     verifier: Option<TokenVerifier>,
-    api_server: Option<ApiServer>,
+    api_server: Option<Questions>,
     allow: AllowRules,
     allow_system_namespace: bool,
 }
@@ -202,7 +202,7 @@ impl Clusters {
                 trust_domain: trust_domain.clone(),
                 rules: config.rules,
                 verifier,
-                api_server: config.api_server.map(ApiServer::new),
+                api_server: config.api_server.map(Questions::new),
                 allow: config.allow,
                 allow_system_namespace: config.allow_system_namespace,
             })
@@ -266,7 +266,7 @@ impl Cluster {
 
     /// Asks the API server: about the token, and about the pod that it is bound to. The first answer may be some seconds old,
     /// since the API server remembers tokens that it has accepted; the second is not.
-    async fn review(&self, server: &ApiServer, token: &str) -> Result<BoundPod, KubernetesError> {
+    async fn review(&self, server: &Questions, token: &str) -> Result<BoundPod, KubernetesError> {
         let failed = |error| KubernetesError::ApiServer {
             cluster: self.rules.issuer.clone(),
             error: Box::new(error),

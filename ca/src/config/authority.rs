@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use countersign_policy::yaml::{Fields, Value};
 
+use super::kubernetes;
 use crate::authority::AuthorityConfig;
 use crate::authority::keys::KeyPlace;
 use crate::authority::keys::pkcs11::{PinSource, TokenConfig};
+use crate::authority::keys::secret::SecretConfig;
 use crate::issue::TtlLimits;
 
 /// In the data directory, unless it says otherwise.
@@ -92,14 +94,48 @@ fn key_place(value: Value<'_>, directory: &Path) -> Option<KeyPlace> {
     value.mapping(|fields| {
         let path = fields.optional("directory", Value::text);
         let token = fields.optional("pkcs11", token);
-        match (path?, token?) {
-            (Some(_), Some(_)) => value.mistake("expected `directory` or `pkcs11`, got both"),
-            (_, Some(token)) => Some(KeyPlace::Token(token)),
-            (path, None) => Some(KeyPlace::Directory(
+        let secret = fields.optional("secret", secret);
+        match (path?, token?, secret?) {
+            (None, Some(token), None) => Some(KeyPlace::Token(token)),
+            (None, None, Some(secret)) => Some(KeyPlace::Secret(secret)),
+            (path, None, None) => Some(KeyPlace::Directory(
                 directory.join(path.unwrap_or(DIRECTORY)),
             )),
+            _ => value.mistake("expected one of `directory`, `pkcs11` and `secret`, got several"),
         }
     })
+}
+
+fn secret(value: Value<'_>) -> Option<SecretConfig> {
+    value.mapping(|fields| {
+        let namespace = fields.required("namespace", kubernetes_name);
+        let name = fields.required("name", kubernetes_name);
+        let api_server = fields.optional("apiServer", kubernetes::api_server);
+        let api_server = match api_server? {
+            None => kubernetes::in_cluster(value),
+            configured => configured,
+        };
+        Some(SecretConfig {
+            namespace: namespace?,
+            name: name?,
+            api_server: api_server?,
+        })
+    })
+}
+
+/// As Kubernetes has the names of Secrets (RFC 1123).
+fn kubernetes_name(value: Value<'_>) -> Option<String> {
+    let name = value.string()?;
+    let is_of_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if name.len() <= 253
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(is_of_name)
+    {
+        return Some(name);
+    }
+    value.mistake(format!(
+        "expected a name such as countersign-ca-keys, got {name:?}"
+    ))
 }
 
 fn token(value: Value<'_>) -> Option<TokenConfig> {
@@ -159,6 +195,14 @@ mod tests {
             pin: PinSource::File("/etc/pin".into()),
         };
         assert_eq!(config.root_keys, KeyPlace::Token(token));
+
+        let config = read("authority: {keys: {secret: {namespace: system, name: ca-keys}}}\n");
+        let KeyPlace::Secret(secret) = config.unwrap().authority.keys else {
+            panic!("a Secret");
+        };
+        assert_eq!((&*secret.namespace, &*secret.name), ("system", "ca-keys"));
+        let url = secret.api_server.url.as_str();
+        assert_eq!(url, "https://kubernetes.default.svc/");
     }
 
     #[test]
@@ -182,7 +226,19 @@ mod tests {
             ),
             (
                 "authority: {keys: {directory: a, pkcs11: {module: /x, tokenLabel: y, pinVariable: P}}}",
-                "got both",
+                "got several",
+            ),
+            (
+                "authority: {keys: {directory: a, secret: {namespace: a, name: b}}}",
+                "got several",
+            ),
+            (
+                "authority: {keys: {secret: {namespace: a, name: ../b}}}",
+                "expected a name such as",
+            ),
+            (
+                "authority: {keys: {secret: {namespace: a, name: b, apiServer: {url: 'http://x'}}}}",
+                "expected an https URL",
             ),
         ] {
             let mistakes = read(authority).unwrap_err();

@@ -9,7 +9,8 @@ use url::Url;
 
 use super::issuers::{LEEWAY, allow, audiences};
 use crate::attest::allow::AllowRules;
-use crate::attest::kubernetes::{ApiServerConfig, ClusterConfig, POD};
+use crate::attest::kubernetes::{ClusterConfig, POD};
+use crate::kube_api::ApiServerConfig;
 
 /// Where a pod finds its cluster's API server, …
 const IN_CLUSTER_URL: &str = "https://kubernetes.default.svc";
@@ -62,21 +63,16 @@ fn cluster(value: Value<'_>) -> Option<ClusterConfig> {
     })
 }
 
-fn api_server(value: Value<'_>) -> Option<ApiServerConfig> {
+/// Reads `apiServer`: without fields, the one of the cluster that the CA runs in.
+pub(super) fn api_server(value: Value<'_>) -> Option<ApiServerConfig> {
     value.mapping(|fields| {
         let url = fields.optional("url", |v| {
             v.parsed::<Url>("a URL such as https://10.0.0.1:6443")
         });
-        let file = |name: &str| PathBuf::from(format!("{IN_CLUSTER_DIRECTORY}/{name}"));
         let ca_file = fields.optional("caFile", Value::text);
         let token_file = fields.optional("tokenFile", Value::text);
-        let url = match url? {
-            Some(url) => url,
-            None => match Url::parse(IN_CLUSTER_URL) {
-                Ok(url) => url,
-                Err(error) => return value.mistake(error.to_string()),
-            },
-        };
+        let default = in_cluster(value)?;
+        let url = url?.unwrap_or(default.url);
         if url.scheme() != "https" || url.query().is_some() || url.fragment().is_some() {
             return value.mistake(format!(
                 "expected an https URL without query, got {url}: the CA's own token is sent there"
@@ -84,10 +80,23 @@ fn api_server(value: Value<'_>) -> Option<ApiServerConfig> {
         }
         Some(ApiServerConfig {
             url,
-            ca_file: ca_file?.map_or_else(|| file("ca.crt"), PathBuf::from),
-            token_file: token_file?.map_or_else(|| file("token"), PathBuf::from),
+            ca_file: ca_file?.map_or(default.ca_file, PathBuf::from),
+            token_file: token_file?.map_or(default.token_file, PathBuf::from),
         })
     })
+}
+
+/// The API server of the cluster that the CA runs in, as a pod finds it.
+pub(super) fn in_cluster(value: Value<'_>) -> Option<ApiServerConfig> {
+    let file = |name: &str| PathBuf::from(format!("{IN_CLUSTER_DIRECTORY}/{name}"));
+    match Url::parse(IN_CLUSTER_URL) {
+        Ok(url) => Some(ApiServerConfig {
+            url,
+            ca_file: file("ca.crt"),
+            token_file: file("token"),
+        }),
+        Err(error) => value.mistake(error.to_string()),
+    }
 }
 
 fn keys(value: Value<'_>, issuer: Option<&str>) -> Option<IssuerEndpoint> {

@@ -175,7 +175,7 @@ pub struct Outgoing<'a> {
     pub url: &'a Url,
     /// A bearer token (RFC 6750 §2.1).
     pub bearer: Option<&'a str>,
-    /// JSON that is sent with POST; without it, the request is a GET.
+    /// JSON that is sent, with POST unless another method is asked for; without it, the request is a GET.
     pub json: Option<Vec<u8>>,
 }
 
@@ -249,8 +249,24 @@ impl Fetcher {
     /// When there is no connection or no answer, or it is a redirect, which is never followed. Other statuses are the caller's
     /// to judge.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Reply, FetchError> {
+        let method = match outgoing.json {
+            Some(_) => Method::POST,
+            None => Method::GET,
+        };
+        self.send_by(method, outgoing).await
+    }
+
+    /// As [`Fetcher::send`], with another method.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn send_by(
+        &self,
+        method: Method,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Reply, FetchError> {
         let url = outgoing.url;
-        tokio::time::timeout(self.limit, self.connect_and_send(&outgoing))
+        tokio::time::timeout(self.limit, self.connect_and_send(method, &outgoing))
             .await
             .unwrap_or_else(|_| {
                 Err(FetchError::Timeout {
@@ -260,13 +276,17 @@ impl Fetcher {
             })
     }
 
-    async fn connect_and_send(&self, outgoing: &Outgoing<'_>) -> Result<Reply, FetchError> {
+    async fn connect_and_send(
+        &self,
+        method: Method,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<Reply, FetchError> {
         let url = outgoing.url;
         let tcp = self.dial(url).await?;
         if url.scheme() == "https" {
-            exchange(self.handshake(url, tcp).await?, outgoing).await
+            exchange(self.handshake(url, tcp).await?, method, outgoing).await
         } else {
-            exchange(tcp, outgoing).await
+            exchange(tcp, method, outgoing).await
         }
     }
 
@@ -366,7 +386,11 @@ impl Fetcher {
     }
 }
 
-async fn exchange<S>(stream: S, outgoing: &Outgoing<'_>) -> Result<Reply, FetchError>
+async fn exchange<S>(
+    stream: S,
+    method: Method,
+    outgoing: &Outgoing<'_>,
+) -> Result<Reply, FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -380,7 +404,7 @@ where
         .map_err(broken)?;
     let connection = tokio::spawn(connection);
     let answer = async {
-        let request = request(outgoing)?;
+        let request = request(method, outgoing)?;
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
         check_no_redirect(url, status, response.headers())?;
@@ -415,7 +439,7 @@ where
     answer
 }
 
-fn request(outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, FetchError> {
+fn request(method: Method, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, FetchError> {
     let url = outgoing.url;
     let target = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
@@ -425,10 +449,7 @@ fn request(outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, FetchError> 
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
     };
-    let (method, body) = match &outgoing.json {
-        Some(json) => (Method::POST, Full::from(json.clone())),
-        None => (Method::GET, Full::default()),
-    };
+    let body = outgoing.json.clone().map_or_else(Full::default, Full::from);
     let failed = |error| FetchError::Request {
         url: url.clone(),
         error,
@@ -547,11 +568,11 @@ mod tests {
             bearer: Some(token),
             json: Some(b"{}".to_vec()),
         };
-        let good = request(&outgoing("secret")).unwrap();
+        let good = request(Method::POST, &outgoing("secret")).unwrap();
         assert_eq!(good.method(), Method::POST);
         assert_eq!(good.headers()[AUTHORIZATION], "Bearer secret");
         assert!(!format!("{:?}", good.headers()).contains("secret"));
-        let bad = request(&outgoing("sec\nret")).unwrap_err();
+        let bad = request(Method::POST, &outgoing("sec\nret")).unwrap_err();
         assert!(!bad.to_string().contains("sec"), "{bad}");
     }
 

@@ -46,17 +46,28 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> io::Result<(u16, Value)> {
+        let kind = match method {
+            "PATCH" => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send(method, path, kind, &body)
+    }
+
+    /// As [`Client::request`], with a body of another kind.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> io::Result<(u16, Value)> {
         let name = self.address.ip().into();
         let connection =
             ClientConnection::new(Arc::clone(&self.tls), name).map_err(io::Error::other)?;
         let tcp = TcpStream::connect_timeout(&self.address, LIMIT)?;
         tcp.set_read_timeout(Some(LIMIT))?;
         let mut stream = StreamOwned::new(connection, tcp);
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let kind = match method {
-            "PATCH" => "application/merge-patch+json",
-            _ => "application/json",
-        };
         // Of HTTP/1.0, so that the answer is not in chunks.
         write!(
             stream,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 use super::PodError;
-use super::api_server::{FoundPod, TokenReviewStatus};
+use super::questions::{FoundPod, TokenReviewStatus};
 use crate::attest::shortened;
 
 /// What the name of a service account's user begins with.

@@ -6,6 +6,7 @@
 
 mod file;
 pub(crate) mod pkcs11;
+pub(crate) mod secret;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use super::profile::ProfileError;
 use crate::files::FileError;
 pub(crate) use file::FileKeys;
 use pkcs11::{TokenConfig, TokenError, TokenKeys};
+use secret::{SecretConfig, SecretError, SecretKeys};
 
 /// Why a private key cannot be made, read or removed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub(crate) enum KeyError {
     /// A PKCS#11 token.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// A Kubernetes Secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What is in the file is no key.
     #[error(
         "{} is damaged: expected a P-256 private key in PKCS #8 PEM, found {found}. Restore it from a backup",
@@ -54,6 +59,8 @@ pub(crate) enum KeyPlace {
     Directory(PathBuf),
     /// A PKCS#11 token.
     Token(TokenConfig),
+    /// A Kubernetes Secret.
+    Secret(SecretConfig),
 }
 
 impl KeyPlace {
@@ -65,6 +72,7 @@ impl KeyPlace {
         let store: Arc<dyn KeyStore> = match self {
             Self::Directory(path) => Arc::new(FileKeys::open(path)?),
             Self::Token(config) => Arc::new(TokenKeys::open(config)?),
+            Self::Secret(config) => Arc::new(SecretKeys::new(config)),
         };
         Ok(Keys(store))
     }
