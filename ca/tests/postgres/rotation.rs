@@ -225,3 +225,30 @@ async fn a_replica_with_keys_of_its_own_does_not_join() {
     );
     assert!(ca.stop().success());
 }
+
+#[tokio::test]
+async fn the_database_tells_all_replicas_of_a_change() {
+    let Some(postgres) = Postgres::start() else {
+        return;
+    };
+    let [one, other] = Home::replicas(&postgres.storage(), "");
+    let (_first, _second) = (Ca::start(&one), Ca::start(&other));
+    let listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN %'";
+    eventually("both to listen", || {
+        postgres.sql("countersign", listeners).trim() == "2"
+    })
+    .await;
+    let channel = "countersign_authority_state";
+    let heard = postgres.heard(channel, || {
+        let prepared = one.root(&["prepare"]);
+        assert!(prepared.status.success(), "{prepared:?}");
+    });
+    assert!(
+        heard.contains(&format!("notification \"{channel}\"")),
+        "{heard}"
+    );
+    let silence = postgres.heard(channel, || {
+        assert!(one.root(&["prepare"]).status.success(), "it is prepared");
+    });
+    assert!(!silence.contains("notification"), "{silence}");
+}

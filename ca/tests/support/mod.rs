@@ -77,6 +77,13 @@ impl Home {
         binary(command, &self.config()).args(rest).output().unwrap()
     }
 
+    /// Runs `root …` to its end.
+    pub(crate) fn root(&self, arguments: &[&str]) -> Output {
+        let (step, rest) = arguments.split_first().unwrap();
+        let mut command = binary("root", &self.config());
+        command.arg(step).args(rest).output().unwrap()
+    }
+
     pub(crate) fn join_token(&self, id: &str) -> String {
         let output = self.run(&["join-token", "--spiffe-id", id]);
         assert!(

@@ -1,6 +1,6 @@
 //! A real PostgreSQL: its own process, directory, port and certificate.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -181,26 +181,55 @@ impl Postgres {
         )
     }
 
+    fn psql(&self, database: &str) -> Command {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args([
+            "--no-psqlrc",
+            "--tuples-only",
+            "--no-align",
+            "--username=countersign",
+        ])
+        .args([
+            "--host=localhost",
+            &format!("--port={}", self.port),
+            "--dbname",
+            database,
+        ])
+        .env("PGPASSWORD", PASSWORD);
+        psql
+    }
+
     /// What a statement prints, or the server's error.
     pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
-        let output = Command::new(self.programs.join("psql"))
-            .args([
-                "--no-psqlrc",
-                "--tuples-only",
-                "--no-align",
-                "--username=countersign",
-            ])
-            .args([
-                "--host=localhost",
-                &format!("--port={}", self.port),
-                "--dbname",
-                database,
-            ])
-            .args(["--command", sql])
-            .env("PGPASSWORD", PASSWORD)
-            .output()
-            .unwrap();
+        let mut psql = self.psql(database);
+        let output = psql.args(["--command", sql]).output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    }
+
+    /// What is said on a channel while `work` is done.
+    pub(crate) fn heard(&self, channel: &str, work: impl FnOnce()) -> String {
+        let mut psql = self
+            .psql("countersign")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = psql.stdin.take().unwrap();
+        let mut stdout = BufReader::new(psql.stdout.take().unwrap());
+        writeln!(stdin, "LISTEN {channel};\nSELECT 'listening';").unwrap();
+        let mut line = String::new();
+        while !line.starts_with("listening") {
+            line.clear();
+            assert!(stdout.read_line(&mut line).unwrap() > 0, "psql listens");
+        }
+        work();
+        // It tells what it has heard after it has done something.
+        writeln!(stdin, "SELECT 'heard';").unwrap();
+        drop(stdin);
+        let mut heard = String::new();
+        stdout.read_to_string(&mut heard).unwrap();
+        psql.wait().unwrap();
+        heard
     }
 }
 
