@@ -1,6 +1,7 @@
 //! What Countersign's programs say to one another: the gRPC contracts, and how they are carried.
 
 pub mod bundle;
+pub mod hardening;
 pub mod logging;
 pub mod ops;
 pub mod svid;

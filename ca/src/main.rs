@@ -29,6 +29,7 @@ use std::time::{Duration, SystemTime};
 use attest::join_token::JoinTokens;
 use clap::{Args, Parser, Subcommand};
 use config::Config;
+use countersign_api::hardening;
 use countersign_api::logging::{self, LogFormat};
 use countersign_identity::SpiffeId;
 use countersign_policy::yaml;
@@ -87,7 +88,11 @@ struct JoinToken {
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = hardening::protect_memory() {
+        return fail(&error);
+    }
+    let result = match command {
         Command::Serve(arguments) => serve(&arguments).map(|()| true),
         Command::JoinToken(arguments) => join_token(&arguments).map(|()| true),
         Command::Log(command) => log(command),
@@ -99,12 +104,14 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         // The answer is no.
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // Nothing is left to do if stderr is gone too.
-            let _ = writeln!(std::io::stderr().lock(), "{error}");
-            ExitCode::from(2)
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    // Nothing is left to do if stderr is gone too.
+    let _ = writeln!(std::io::stderr().lock(), "{error}");
+    ExitCode::from(2)
 }
 
 fn serve(arguments: &Serve) -> Result<(), Failure> {

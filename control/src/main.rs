@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use countersign_api::hardening;
 use countersign_api::logging::{self, LogFormat};
 
 /// Follows policy in git and the directory of workloads, and streams to each sidecar what concerns it.
@@ -48,6 +49,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Err(error) = hardening::protect_memory() {
+        return fail(&error);
+    }
     if let Err(error) = logging::init(arguments.log_format) {
         return fail(&error);
     }

@@ -107,6 +107,22 @@ fn everything_stops_in_the_opposite_order() {
     }
 }
 
+/// proc(5): a process's `name` in `stat` has 15 characters.
+#[test]
+fn programs_that_hold_private_keys_write_no_core_dump() {
+    let directory = Directory::new(&mesh_of("[sleep, '1000']"));
+    let up = Up::start(&directory);
+    let children = processes::descendants(up.pid());
+    for name in ["countersign-ca", "countersign-con", "countersign-pro"] {
+        let these: Vec<_> = children.iter().filter(|child| child.name == name).collect();
+        assert!(!these.is_empty(), "no {name} among {children:?}");
+        for process in these {
+            assert_eq!(processes::core_limits(process), ["0", "0"], "{name}");
+        }
+    }
+    up.stop(Signal::SIGTERM);
+}
+
 #[test]
 fn nothing_is_left_when_up_is_killed() {
     let directory = Directory::new(&mesh_of(FAMILY));

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use countersign_api::hardening::{self, HardeningError};
 use countersign_api::ops::{self, OpsEndpoint, Readiness};
 use countersign_api::tokens::TokenClient;
 use countersign_identity::tls::TlsError;
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::control::{ControlReadiness, ControlStream, Subscription};
 use crate::drain::Drain;
-use crate::hardening::{self, HardeningError};
 use crate::identity::{self, Identity, IdentityError};
 use crate::inbound::{self, Inbound};
 use crate::outbound::{self, Destination, Outbound};

@@ -13,7 +13,6 @@ pub mod detect;
 pub mod directory;
 pub mod drain;
 mod exchange;
-pub mod hardening;
 pub mod http1;
 mod http2;
 pub mod identity;

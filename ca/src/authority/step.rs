@@ -69,7 +69,7 @@ pub(crate) enum StepError {
     )]
     NothingSigned(String),
     /// No such root.
-    #[error("there is no root {0}; `countersign-ca root list` shows which there are")]
+    #[error("there is no root {0}; `countersign-ca root status` shows which there are")]
     Unknown(String),
     /// A root that cannot be tainted or revoked.
     #[error("the root {id} is {phase}; {needs}")]

@@ -76,6 +76,16 @@ pub(crate) fn wait_for_descendants(ancestor: i32, count: usize) -> Vec<Process> 
     }
 }
 
+/// The most bytes of a core dump, soft and hard limit, as proc(5) tells them in `limits`.
+pub(crate) fn core_limits(process: &Process) -> [String; 2] {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid)).unwrap();
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max core file size"));
+    let mut words = line.unwrap().split_whitespace().map(str::to_owned);
+    [words.next().unwrap(), words.next().unwrap()]
+}
+
 pub(crate) fn kill(process: &Process) {
     send(Pid::from_raw(process.pid), Signal::SIGKILL).unwrap();
 }

@@ -22,3 +22,17 @@ pub fn protect_memory() -> Result<(), HardeningError> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(HardeningError::CoreDumps)?;
     prctl::set_dumpable(false).map_err(HardeningError::Dumpable)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::resource::getrlimit;
+
+    use super::*;
+
+    #[test]
+    fn no_core_dump_is_written_and_no_debugger_let_in() {
+        protect_memory().unwrap();
+        assert_eq!(getrlimit(Resource::RLIMIT_CORE).unwrap(), (0, 0));
+        assert!(!prctl::get_dumpable().unwrap());
+    }
+}
