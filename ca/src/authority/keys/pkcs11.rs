@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -35,7 +35,7 @@ pub(crate) struct TokenConfig {
     pub(crate) pin: PinSource,
 }
 
-/// Where a PIN is. It is read when it is needed, and not kept.
+/// Where a PIN is. It is read when it is needed, and not kept but for the hash of a wrong one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PinSource {
     /// In a file that only its owner can read.
@@ -76,7 +76,7 @@ pub(crate) enum TokenError {
     /// A wrong PIN.
     #[error(
         "the token {0:?} does not accept the PIN. Correct it before the next start: tokens lock themselves after a few \
-         wrong ones"
+         wrong ones. A CA that runs does not try this one again"
     )]
     WrongPin(String),
     /// Something else.
@@ -105,6 +105,9 @@ struct Token {
     module: Pkcs11,
     /// A token does one thing at a time per session, and one session does for a CA: a signature takes a few milliseconds.
     session: Mutex<Option<Session>>,
+    /// SHA-256 of a PIN that was wrong. Tokens lock themselves after a few of those, and the CA has a reason to log in
+    /// with every request.
+    wrong_pin: Mutex<Option<Digest>>,
 }
 
 impl TokenKeys {
@@ -117,6 +120,7 @@ impl TokenKeys {
             module: load(config)?,
             config: config.clone(),
             session: Mutex::default(),
+            wrong_pin: Mutex::default(),
         };
         token.with_session("be opened", |_| Ok(()))?;
         Ok(Self(Arc::new(token)))
@@ -187,12 +191,24 @@ impl Token {
             .open_rw_session(slot)
             .map_err(|error| self.failed("open a session", &error))?;
         let label = || self.config.label.clone();
-        match session.login(UserType::User, Some(&self.pin()?)) {
+        let pin = self.pin()?;
+        let this = digest(&SHA256, pin.as_bytes());
+        let mut wrong = self
+            .wrong_pin
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if wrong.is_some_and(|wrong| wrong.as_ref() == this.as_ref()) {
+            return Err(TokenError::WrongPin(label()));
+        }
+        match session.login(UserType::User, Some(&AuthPin::from(pin.as_str()))) {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
             Err(Error::Pkcs11(
                 RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange,
                 _,
-            )) => Err(TokenError::WrongPin(label())),
+            )) => {
+                *wrong = Some(this);
+                Err(TokenError::WrongPin(label()))
+            }
             Err(error) => Err(self.failed("log in", &error)),
         }
     }
@@ -218,7 +234,7 @@ impl Token {
         }
     }
 
-    fn pin(&self) -> Result<AuthPin, TokenError> {
+    fn pin(&self) -> Result<Zeroizing<String>, TokenError> {
         let missing = |place: String| TokenError::NoPin {
             label: self.config.label.clone(),
             place,
@@ -231,7 +247,9 @@ impl Token {
                 .map(Zeroizing::new)
                 .map_err(|_| missing(format!("the environment variable {name}")))?,
         };
-        Ok(AuthPin::from(pin.trim_end_matches(['\r', '\n']).to_owned()))
+        Ok(Zeroizing::new(
+            pin.trim_end_matches(['\r', '\n']).to_owned(),
+        ))
     }
 
     fn failed(&self, action: &'static str, error: &Error) -> TokenError {

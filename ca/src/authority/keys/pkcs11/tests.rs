@@ -118,6 +118,21 @@ fn lose_sessions(pin: &Path) {
     let refused = keys.load("root-1").err().unwrap().to_string();
     assert!(refused.contains("does not accept the PIN"), "{refused}");
     assert!(!refused.contains("00000000"), "{refused}");
+    // Nor tried twice: not even now that it is the right one.
+    set_pin(&keys.0, "12345678", "00000000");
+    assert!(keys.load("root-1").is_err());
+    set_pin(&keys.0, "00000000", "12345678");
     std::fs::write(pin, "12345678").unwrap();
     works(&key);
+}
+
+fn set_pin(token: &Token, old: &str, new: &str) {
+    let session = token.module.open_rw_session(token.slot().unwrap()).unwrap();
+    session
+        .login(UserType::User, Some(&AuthPin::from(old)))
+        .unwrap();
+    session
+        .set_pin(&AuthPin::from(old), &AuthPin::from(new))
+        .unwrap();
+    session.logout().unwrap();
 }
