@@ -18,6 +18,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::client::{ask, ask_by, client, join, jwt, request};
+use support::postgres::Postgres;
 use support::{Ca, Home, Issuer, Starting, binary};
 use tonic::Code;
 
@@ -245,40 +246,58 @@ const AUTHORITY_POINTS: [&str; 5] = [
 #[test]
 fn a_rotation_that_is_cut_short_anywhere_goes_on() {
     for point in AUTHORITY_POINTS {
-        let fault = format!("{point}:abort");
-        let home = Home::new("");
-        let first = Ca::starting(&home, "COUNTERSIGN_FAULT", &fault);
-        assert!(!first.ends().success(), "the first start passes {point}");
-        assert!(Ca::start(&home).stop().success(), "{point}");
-        let mut cut_short = 0;
-        for step in [
-            &["prepare"][..],
-            &["activate", "--force"],
-            &["taint"],
-            &["revoke", "--force"],
-        ] {
-            let mut command = binary("root", &home.config());
-            command.args(step).env("COUNTERSIGN_FAULT", &fault);
-            cut_short += usize::from(!command.output().unwrap().status.success());
-            // Whatever there is now can be served from.
-            assert!(Ca::start(&home).stop().success(), "{point} {step:?}");
-            let again = binary("root", &home.config()).args(step).output().unwrap();
-            let said = String::from_utf8_lossy(&again.stderr).into_owned();
-            assert!(again.status.success(), "{point} {step:?}: {said}");
-            assert!(Ca::start(&home).stop().success(), "{point} {step:?}");
-        }
-        assert!(cut_short > 0, "some step passes {point}");
-        let status = binary("root", &home.config())
-            .args(["status", "-o", "json"])
-            .output();
-        let status: Value = serde_json::from_slice(&status.unwrap().stdout).unwrap();
-        let roots = status["roots"].as_array().unwrap();
-        let phases: Vec<_> = roots
-            .iter()
-            .map(|root| root["phase"].as_str().unwrap())
-            .collect();
-        assert_eq!(phases, ["revoked", "active"], "{point}");
-        let bundle = std::fs::read_to_string(home.data().join("bundle.pem")).unwrap();
-        assert_eq!(bundle.matches("BEGIN").count(), 1, "{point}");
+        cut_short_at(point, &Home::new(""));
     }
+}
+
+#[test]
+fn a_rotation_of_replicas_that_is_cut_short_anywhere_goes_on() {
+    for point in AUTHORITY_POINTS {
+        let Some(postgres) = Postgres::start() else {
+            return;
+        };
+        let [home, other] = Home::replicas(&postgres.storage(), "");
+        cut_short_at(point, &home);
+        // The other one has not been there, and has all of it.
+        let ca = Ca::start(&other);
+        let bundle = |home: &Home| std::fs::read(home.data().join("bundle.pem")).unwrap();
+        assert_eq!(bundle(&home), bundle(&other), "{point}");
+        assert!(ca.stop().success(), "{point}");
+    }
+}
+
+/// A first start, and then each step of a rotation, dies there, and is taken again.
+fn cut_short_at(point: &str, home: &Home) {
+    let fault = format!("{point}:abort");
+    let first = Ca::starting(home, "COUNTERSIGN_FAULT", &fault);
+    assert!(!first.ends().success(), "the first start passes {point}");
+    assert!(Ca::start(home).stop().success(), "{point}");
+    let mut cut_short = 0;
+    for step in [
+        &["prepare"][..],
+        &["activate", "--force"],
+        &["taint"],
+        &["revoke", "--force"],
+    ] {
+        let mut command = binary("root", &home.config());
+        command.args(step).env("COUNTERSIGN_FAULT", &fault);
+        cut_short += usize::from(!command.output().unwrap().status.success());
+        // Whatever there is now can be served from.
+        assert!(Ca::start(home).stop().success(), "{point} {step:?}");
+        let again = home.root(step);
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(again.status.success(), "{point} {step:?}: {said}");
+        assert!(Ca::start(home).stop().success(), "{point} {step:?}");
+    }
+    assert!(cut_short > 0, "some step passes {point}");
+    let status = home.root(&["status", "-o", "json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let roots = status["roots"].as_array().unwrap();
+    let phases: Vec<_> = roots
+        .iter()
+        .map(|root| root["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(phases, ["revoked", "active"], "{point}");
+    let bundle = std::fs::read_to_string(home.data().join("bundle.pem")).unwrap();
+    assert_eq!(bundle.matches("BEGIN").count(), 1, "{point}");
 }
