@@ -298,6 +298,12 @@ impl Bundle {
         }
     }
 
+    /// Whether any of the authorities' own certificates is valid at `now`: without one, it verifies nobody.
+    #[must_use]
+    pub fn is_current(&self, now: SystemTime) -> bool {
+        self.terms.iter().any(|terms| terms.valid_at(now))
+    }
+
     /// Grows with every change; 0 is "not known".
     #[must_use]
     pub fn sequence(&self) -> u64 {

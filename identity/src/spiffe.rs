@@ -176,6 +176,14 @@ impl SpiffeId {
         &self.trust_domain
     }
 
+    /// The ID of the same path in another trust domain.
+    ///
+    /// # Errors
+    /// It would be longer than an ID may be.
+    pub fn in_trust_domain(&self, trust_domain: &TrustDomain) -> Result<Self, SpiffeIdError> {
+        Self::parse(&format!("{SCHEME}{trust_domain}{}", self.path()))
+    }
+
     /// The path with its leading slash, or the empty string.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -1,8 +1,12 @@
-//! The live identity of a process: its SVID and the bundle that it believes, both replaced while
+//! The live identity of a process: its SVID and the bundles that it believes, all replaced while
 //! connections go on. A handshake uses what is here when it takes place.
+//!
+//! An ID is verified by the bundle of its own trust domain and by no other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::sign::CertifiedKey;
@@ -11,7 +15,7 @@ use tokio::sync::watch;
 use crate::bundle::Bundle;
 use crate::key::SvidKey;
 use crate::spiffe::TrustDomain;
-use crate::svid::X509Svid;
+use crate::svid::{SvidError, X509Svid};
 
 /// Why an SVID or a bundle was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +28,9 @@ pub enum StoreError {
         /// The trust domain of what was given.
         given: TrustDomain,
     },
+    /// The process has the bundle of its own trust domain from its own CA.
+    #[error("{0} is this process's own trust domain, which cannot be given as a foreign one")]
+    NotForeign(TrustDomain),
     /// The certificate is for another key.
     #[error("the certificate of the SVID is for another public key than the private key's")]
     KeyMismatch,
@@ -36,9 +43,13 @@ struct Held {
     certified_key: Arc<CertifiedKey>,
 }
 
+/// The bundles of other trust domains.
+pub type ForeignBundles = BTreeMap<TrustDomain, Arc<Bundle>>;
+
 /// The identity of this process, shared by everything that makes or takes connections.
 pub struct IdentityStore {
     bundle: ArcSwap<Bundle>,
+    foreign: ArcSwap<ForeignBundles>,
     held: ArcSwapOption<Held>,
     changes: watch::Sender<u64>,
 }
@@ -49,6 +60,7 @@ impl IdentityStore {
     pub fn new(bundle: Bundle) -> Arc<Self> {
         Arc::new(Self {
             bundle: ArcSwap::from_pointee(bundle),
+            foreign: ArcSwap::default(),
             held: ArcSwapOption::empty(),
             changes: watch::Sender::new(0),
         })
@@ -83,6 +95,64 @@ impl IdentityStore {
             true
         });
         Ok(replaced)
+    }
+
+    /// The bundles of other trust domains whose members may be peers. None until they are set.
+    #[must_use]
+    pub fn foreign_bundles(&self) -> Arc<ForeignBundles> {
+        self.foreign.load_full()
+    }
+
+    /// Replaces the bundles of all other trust domains, and says whether that changed anything. One that is as before keeps
+    /// its `Arc`; a trust domain that is not among them is not believed any more.
+    ///
+    /// # Errors
+    /// One of them is of this process's own trust domain, for which only its own CA speaks.
+    pub fn set_foreign_bundles(
+        &self,
+        bundles: impl IntoIterator<Item = Bundle>,
+    ) -> Result<bool, StoreError> {
+        let before = self.foreign.load_full();
+        let own = self.bundle();
+        let mut next = ForeignBundles::new();
+        for bundle in bundles {
+            let trust_domain = bundle.trust_domain().clone();
+            if trust_domain == *own.trust_domain() {
+                return Err(StoreError::NotForeign(trust_domain));
+            }
+            let bundle = match before.get(&trust_domain) {
+                Some(same) if **same == bundle => Arc::clone(same),
+                _ => Arc::new(bundle),
+            };
+            next.insert(trust_domain, bundle);
+        }
+        Ok(self.changes.send_if_modified(|generation| {
+            if **self.foreign.load() == next {
+                return false;
+            }
+            self.foreign.store(Arc::new(next));
+            *generation += 1;
+            true
+        }))
+    }
+
+    /// The bundle that speaks for a trust domain: this process's own, or a foreign one.
+    #[must_use]
+    pub fn bundle_of(&self, trust_domain: &TrustDomain) -> Option<Arc<Bundle>> {
+        let own = self.bundle();
+        if own.trust_domain() == trust_domain {
+            return Some(own);
+        }
+        self.foreign.load().get(trust_domain).map(Arc::clone)
+    }
+
+    /// Verifies an SVID by the bundle of its own trust domain, valid at `now`.
+    ///
+    /// # Errors
+    /// Why it is not believed; [`SvidError::OtherTrustDomain`] if there is no bundle of its trust domain.
+    pub fn verify(&self, svid: &X509Svid, now: SystemTime) -> Result<(), SvidError> {
+        let bundle = self.bundle_of(svid.id().trust_domain());
+        svid.verify(&bundle.unwrap_or_else(|| self.bundle()), now)
     }
 
     /// The SVID of this process, if it has one.
@@ -226,6 +296,30 @@ mod tests {
         assert_eq!(*store.bundle(), bundle(&new, "td", 4));
         // Of unknown age: the caller knows best.
         assert_eq!(store.set_bundle(bundle(&old, "td", 0)), Ok(true));
+    }
+
+    #[test]
+    fn foreign_bundles_are_replaced_as_a_whole_and_the_own_one_is_none() {
+        let authorities = ["td", "one", "two"].map(|name| TestAuthority::new(&td(name)).unwrap());
+        let [own, one, two] = authorities.map(|authority| authority.bundle().unwrap());
+        let store = IdentityStore::new(own.clone());
+        let mut changes = store.changes();
+        let set = |bundles: &[&Bundle]| store.set_foreign_bundles(bundles.iter().copied().cloned());
+        assert_eq!(set(&[&one, &two]), Ok(true));
+        assert!(changes.has_changed().unwrap());
+        let held = store.bundle_of(&td("one")).unwrap();
+        assert_eq!((&*held, store.foreign_bundles().len()), (&one, 2));
+        assert_eq!(*store.bundle_of(&td("td")).unwrap(), own);
+        changes.mark_unchanged();
+        assert_eq!(set(&[&two, &one]), Ok(false));
+        assert!(!changes.has_changed().unwrap());
+        // Nothing is taken of a set with a wrong one.
+        assert_eq!(set(&[&one, &own]), Err(StoreError::NotForeign(td("td"))));
+        assert_eq!(store.foreign_bundles().len(), 2);
+        // What stays is the same, for those who wait for it to change.
+        assert_eq!(set(&[&one]), Ok(true));
+        assert!(Arc::ptr_eq(&store.bundle_of(&td("one")).unwrap(), &held));
+        assert_eq!(store.bundle_of(&td("two")), None);
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::spiffe::SpiffeId;
+use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::store::IdentityStore;
 use crate::svid::{SvidError, X509Svid};
 use resumption::{ClientSessions, ServerSessions};
@@ -67,6 +67,8 @@ pub enum TlsError {
 pub enum ExpectedPeer {
     /// Exactly this ID.
     Id(SpiffeId),
+    /// Any ID of the store's own trust domain, or of a foreign one whose bundle the store has.
+    Known,
     /// Any ID of the store's own trust domain.
     TrustDomainMember,
     /// Any ID of the store's own trust domain that the predicate accepts.
@@ -74,12 +76,14 @@ pub enum ExpectedPeer {
 }
 
 impl ExpectedPeer {
-    /// Checks an ID that has been verified against the bundle, and so is of its trust domain.
-    fn check(&self, presented: &SpiffeId) -> Result<(), TlsError> {
+    /// Checks an ID that has been verified by the bundle of its trust domain; `own` is the store's.
+    fn check(&self, presented: &SpiffeId, own: &TrustDomain) -> Result<(), TlsError> {
+        let is_member = presented.trust_domain() == own;
         let accepted = match self {
             Self::Id(expected) => presented == expected,
-            Self::TrustDomainMember => true,
-            Self::Matching(accepts) => accepts(presented),
+            Self::Known => true,
+            Self::TrustDomainMember => is_member,
+            Self::Matching(accepts) => is_member && accepts(presented),
         };
         if accepted {
             return Ok(());
@@ -96,6 +100,7 @@ impl fmt::Display for ExpectedPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => id.fmt(f),
+            Self::Known => f.write_str("a member of a known trust domain"),
             Self::TrustDomainMember => f.write_str("a member of the trust domain"),
             Self::Matching(_) => f.write_str("one of certain members of the trust domain"),
         }
@@ -118,7 +123,7 @@ pub enum ClientAuth {
 }
 
 /// The configuration of a server that presents the store's SVID, and takes clients of the store's
-/// trust domain.
+/// trust domain, and of those foreign ones whose bundles the store has.
 ///
 /// # Errors
 /// The cryptographic library does not offer TLS 1.3.
@@ -231,7 +236,7 @@ impl PeerIdentity {
         self.0.thumbprint()
     }
 
-    /// Verifies its proof again, against the store's bundle of the moment: what was good when the
+    /// Verifies its proof again, against its trust domain's bundle of the moment: what was good when the
     /// connection was made may have expired, or its authority be gone, while the connection lasts.
     ///
     /// It checks two signatures: do so when [`IdentityStore::changes`] says that the bundle may have
@@ -240,7 +245,7 @@ impl PeerIdentity {
     /// # Errors
     /// Why it is not believed any more.
     pub fn verify(&self, store: &IdentityStore, now: SystemTime) -> Result<(), SvidError> {
-        self.0.verify(&store.bundle(), now)
+        store.verify(&self.0, now)
     }
 
     /// The proof itself.
@@ -266,7 +271,7 @@ pub fn peer_of_accepted(
     let Some(chain) = connection.peer_certificates() else {
         return Ok(None);
     };
-    verified_peer(chain, store, &ExpectedPeer::TrustDomainMember, now).map(Some)
+    verified_peer(chain, store, &ExpectedPeer::Known, now).map(Some)
 }
 
 /// The server at the other end of a connection, verified as of `now`.
@@ -301,8 +306,8 @@ fn verified_peer(
         .map(|certificate| certificate.clone().into_owned())
         .collect();
     let svid = X509Svid::from_chain(chain)?;
-    svid.verify(&store.bundle(), now)?;
-    expected.check(svid.id())?;
+    store.verify(&svid, now)?;
+    expected.check(svid.id(), store.bundle().trust_domain())?;
     Ok(PeerIdentity(Arc::new(svid)))
 }
 

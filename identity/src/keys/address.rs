@@ -17,7 +17,7 @@ pub enum AddressRule {
 /// An address that the rule forbids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{address} is {kind} address, which is not dialled; set `allowPrivateAddresses: true` if the issuer is meant to be there"
+    "{address} is {kind} address, which is not dialled; set `allowPrivateAddresses: true` if what is asked for is meant to be there"
 )]
 pub struct ForbiddenAddress {
     /// The address.

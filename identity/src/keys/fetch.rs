@@ -4,7 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,16 +13,18 @@ use http::header::{
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls_pki_types::InvalidDnsNameError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
 use super::address::{AddressRule, ForbiddenAddress};
 use super::endpoint::{IssuerEndpoint, MAX_BODY_BYTES};
+use super::server::KnownBy;
+use crate::bundle::Bundle;
 use crate::jwt::KeySetError;
+use crate::spiffe::SpiffeId;
+use crate::tls::TlsError;
 
 /// Why a request did not bring what was wanted.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,14 @@ pub enum FetchError {
         host: String,
         /// Why.
         error: io::Error,
+    },
+    /// The server's SVID is not believed, or not that of whom it should be.
+    #[error("{host}: {error}")]
+    Peer {
+        /// The host.
+        host: String,
+        /// Why.
+        error: TlsError,
     },
     /// The file of certificate authorities cannot be read.
     #[error("cannot read certificate authorities from {path}: {error}")]
@@ -194,7 +203,7 @@ pub struct Reply {
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     addresses: AddressRule,
-    ca_file: Option<PathBuf>,
+    server: KnownBy,
     limit: Duration,
 }
 
@@ -205,7 +214,27 @@ impl Fetcher {
     pub fn new(addresses: AddressRule, ca_file: Option<PathBuf>, limit: Duration) -> Self {
         Self {
             addresses,
-            ca_file,
+            server: KnownBy::Name { ca_file },
+            limit,
+        }
+    }
+
+    /// As [`Fetcher::new`], of a server that presents an X.509-SVID of `id`, verified by `bundle`, where others present a
+    /// certificate of their name.
+    #[must_use]
+    pub fn of_spiffe(
+        addresses: AddressRule,
+        bundle: Bundle,
+        id: SpiffeId,
+        limit: Duration,
+    ) -> Self {
+        let server = KnownBy::SpiffeId {
+            bundle: Box::new(bundle),
+            id,
+        };
+        Self {
+            addresses,
+            server,
             limit,
         }
     }
@@ -284,7 +313,7 @@ impl Fetcher {
         let url = outgoing.url;
         let tcp = self.dial(url).await?;
         if url.scheme() == "https" {
-            exchange(self.handshake(url, tcp).await?, method, outgoing).await
+            exchange(self.server.handshake(url, tcp).await?, method, outgoing).await
         } else {
             exchange(tcp, method, outgoing).await
         }
@@ -334,55 +363,6 @@ impl Fetcher {
             }
         }
         Err(failure)
-    }
-
-    async fn handshake(
-        &self,
-        url: &Url,
-        tcp: TcpStream,
-    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, FetchError> {
-        let host = match url.host() {
-            Some(Host::Domain(name)) => name.to_owned(),
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-            None => String::new(),
-        };
-        let name = ServerName::try_from(host.clone())
-            .map_err(|error| FetchError::ServerName(host.clone(), error))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(self.authorities()?)
-            .with_no_client_auth();
-        tokio_rustls::TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
-            .await
-            .map_err(|error| FetchError::Tls { host, error })
-    }
-
-    /// Read for every request: a change of the file or of the system's store needs no restart.
-    fn authorities(&self) -> Result<RootCertStore, FetchError> {
-        let (certificates, place) = match &self.ca_file {
-            Some(path) => {
-                let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-                let certificates = read().map_err(|error| FetchError::CaFile {
-                    path: path.clone(),
-                    error,
-                })?;
-                (certificates, path.display().to_string())
-            }
-            None => (
-                rustls_native_certs::load_native_certs().certs,
-                "the system's store".to_owned(),
-            ),
-        };
-        let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(certificates);
-        if store.is_empty() {
-            Err(FetchError::NoAuthorities { place })
-        } else {
-            Ok(store)
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod endpoint;
 mod fetch;
 mod follower;
 mod schedule;
+mod server;
 #[cfg(test)]
 mod tests;
 

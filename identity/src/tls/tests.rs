@@ -13,6 +13,7 @@ use crate::key::SvidKey;
 use crate::spiffe::TrustDomain;
 use crate::testing::TestAuthority;
 
+mod foreign;
 mod live;
 mod resumption;
 

@@ -19,7 +19,7 @@ use super::{ClientAuth, ExpectedPeer, TlsError, verified_peer};
 use crate::store::IdentityStore;
 use crate::svid::SvidError;
 
-/// Verifies that the peer's chain is an SVID that the store's bundle of the moment vouches for,
+/// Verifies that the peer's chain is an SVID that its trust domain's bundle of the moment vouches for,
 /// and that its ID is an expected one.
 #[derive(Debug)]
 pub(super) struct PeerVerifier {
@@ -30,7 +30,7 @@ pub(super) struct PeerVerifier {
 }
 
 impl PeerVerifier {
-    /// A server's verifier: any member of the trust domain may connect.
+    /// A server's verifier: any member of a trust domain whose bundle the store has may connect.
     pub(super) fn of_clients(
         store: Arc<IdentityStore>,
         client_auth: ClientAuth,
@@ -38,7 +38,7 @@ impl PeerVerifier {
     ) -> Self {
         Self {
             store,
-            expected: ExpectedPeer::TrustDomainMember,
+            expected: ExpectedPeer::Known,
             client_auth,
             provider,
         }
