@@ -65,14 +65,19 @@ fn directory(value: Value<'_>) -> Option<Directory> {
     let mut workloads = Vec::new();
     each_field(value, |name, value| {
         if name == "workloads" {
-            workloads = value.list("workloads", |value| workload(value, is_mesh))?;
+            let read = value.list("workloads", |value| workload(value, is_mesh))?;
+            workloads = read.into_iter().flatten().collect();
         }
         Some(())
     })?;
     Some(Directory { workloads })
 }
 
-fn workload(value: Value<'_>, is_mesh: bool) -> Option<KnownWorkload> {
+/// One workload; none if it is of another trust domain, and so is known by its SPIFFE ID alone.
+fn workload(value: Value<'_>, is_mesh: bool) -> Option<Option<KnownWorkload>> {
+    if value.peek("trustDomain").is_some() {
+        return Some(None);
+    }
     let (mut name, mut namespace, mut account, mut labels) = (None, None, None, None);
     let mut ports = BTreeMap::new();
     each_field(value, |field, value| {
@@ -99,14 +104,14 @@ fn workload(value: Value<'_>, is_mesh: bool) -> Option<KnownWorkload> {
     let Some(service_account) = account else {
         return value.mistake("missing field `serviceAccount`");
     };
-    Some(KnownWorkload {
+    Some(Some(KnownWorkload {
         workload: Workload {
             namespace,
             service_account,
             labels: labels.unwrap_or_default(),
         },
         ports,
-    })
+    }))
 }
 
 fn port(value: Value<'_>) -> Option<(u16, Protocol)> {

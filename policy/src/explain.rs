@@ -80,6 +80,11 @@ impl WorkloadPolicy {
     /// Judges a call as [`decide`](Self::decide) does, and tells how every rule answers.
     #[must_use]
     pub fn explain(&self, call: &Call<'_>) -> Explanation {
+        self.aliases()
+            .with_local_peer(call, |call| self.explain_local(call))
+    }
+
+    fn explain_local(&self, call: &Call<'_>) -> Explanation {
         let decision = self.decide(call);
         let asked = !matches!(
             decision.reason,

@@ -13,6 +13,7 @@
 //!   [`document::TokenIssuer`]), and [`pattern`] what their fields accept, as types that hold only
 //!   what is valid.
 
+mod aliases;
 #[cfg(feature = "tools")]
 pub mod analysis;
 mod arrival;

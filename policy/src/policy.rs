@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use countersign_identity::{TrustDomain, spiffe::system};
 
+use crate::aliases::{self, Aliases};
 use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
 use crate::condition::Expression;
@@ -12,7 +13,7 @@ use crate::decision::{Decision, DocumentOrigin, RuleOrigin};
 use crate::document::parse_all;
 use crate::document::{
     AccessPolicy, Condition, Document, Metadata, Mode, Operation, Rule, Sharing, SubjectMatch,
-    Text, TokenIssuer, TransactionPolicy,
+    Text, TokenIssuer, TransactionPolicy, TrustDomainDocument,
 };
 use crate::files::PolicyFiles;
 use crate::pattern::{Name, PathPattern};
@@ -25,6 +26,7 @@ use crate::{Diagnostic, Diagnostics};
 pub struct Policy {
     revision: Arc<str>,
     trust_domain: TrustDomain,
+    aliases: Aliases,
     documents: Vec<CompiledDocument>,
 }
 
@@ -99,12 +101,14 @@ impl Policy {
             .for_each(|document| sharing.share(document));
         drop(sharing);
         let issuers = issuers(&documents);
+        let aliases = Aliases::of(&documents, trust_domain);
         let mut compiler = Compiler {
             trust_domain,
+            aliases: aliases.clone(),
             issuers,
             complete,
             conditions: HashMap::new(),
-            mistakes: Vec::new(),
+            mistakes: aliases::mistakes(&documents, trust_domain),
         };
         let rules: Vec<_> = documents
             .iter()
@@ -126,6 +130,7 @@ impl Policy {
         let policy = Self {
             revision: revision.into(),
             trust_domain: trust_domain.clone(),
+            aliases,
             documents: compiled.collect(),
         };
         (policy, mistakes)
@@ -173,6 +178,7 @@ impl Policy {
             revision: Arc::clone(&self.revision),
             workload: workload.clone(),
             local: self.trust_domain.clone(),
+            aliases: self.aliases.clone(),
             rules,
             issuers,
             arrival: Arrival::new(&modes),
@@ -223,6 +229,16 @@ impl Policy {
             .filter_map(|compiled| compiled.issuer.as_deref())
     }
 
+    /// The other trust domains whose workloads are believed to be who they say.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &TrustDomainDocument> {
+        self.documents
+            .iter()
+            .filter_map(|compiled| match &compiled.document {
+                Document::TrustDomain(described) => Some(described),
+                _ => None,
+            })
+    }
+
     fn compiled_for(&self, workload: &Workload) -> impl Iterator<Item = &CompiledDocument> {
         self.documents
             .iter()
@@ -260,6 +276,7 @@ fn issuers(documents: &[Document]) -> Issuers {
 
 struct Compiler<'a> {
     trust_domain: &'a TrustDomain,
+    aliases: Aliases,
     issuers: Issuers,
     /// Whether these are all issuers that there are.
     complete: bool,
@@ -323,7 +340,7 @@ impl<'a> Compiler<'a> {
             line: rule.origin.line,
         };
         Some(CompiledRule {
-            rule: Arc::clone(rule),
+            rule: self.aliases.localised(rule),
             origin: Arc::new(origin),
             observe: policy.mode == Mode::Observe,
             issuer: issuer?,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use countersign_identity::TrustDomain;
 
+use crate::aliases::Aliases;
 use crate::arrival::Arrival;
 use crate::call::{Call, Workload};
 use crate::decision::{Decision, DocumentOrigin, FailedCondition, Observed, Reason, Verdict};
@@ -22,6 +23,7 @@ use crate::rule::{CompiledRule, Judged, Match};
 pub struct WorkloadPolicy {
     revision: Arc<str>,
     workload: Workload,
+    aliases: Aliases,
     /// `namespace/service-account`.
     name: Arc<str>,
     rules: Vec<Arc<CompiledRule>>,
@@ -39,6 +41,7 @@ pub(crate) struct WorkloadRules {
     pub(crate) workload: Workload,
     /// The mesh's own trust domain.
     pub(crate) local: TrustDomain,
+    pub(crate) aliases: Aliases,
     pub(crate) rules: Vec<Arc<CompiledRule>>,
     pub(crate) issuers: Vec<Arc<TokenIssuer>>,
     pub(crate) arrival: Arrival,
@@ -89,6 +92,7 @@ impl WorkloadPolicy {
             revision,
             workload,
             local,
+            aliases,
             rules,
             issuers,
             arrival,
@@ -107,6 +111,7 @@ impl WorkloadPolicy {
         Self {
             revision,
             workload,
+            aliases,
             name,
             rules,
             issuers,
@@ -127,6 +132,11 @@ impl WorkloadPolicy {
     #[must_use]
     pub fn workload(&self) -> &Workload {
         &self.workload
+    }
+
+    /// The mesh's own trust domain, and its other names.
+    pub(crate) fn aliases(&self) -> &Aliases {
+        &self.aliases
     }
 
     #[cfg(feature = "tools")]
@@ -163,6 +173,11 @@ impl WorkloadPolicy {
     /// the call is denied, unless every policy says otherwise.
     #[must_use]
     pub fn decide(&self, call: &Call<'_>) -> Decision {
+        self.aliases
+            .with_local_peer(call, |call| self.decide_local(call))
+    }
+
+    fn decide_local(&self, call: &Call<'_>) -> Decision {
         if call.peer.is_none() && self.peer_mode(call.port) == PeerMode::Strict {
             let reason = Reason::NoIdentity {
                 port: call.port,
@@ -278,6 +293,16 @@ impl WorkloadPolicy {
     /// No rule is asked about the call: why.
     #[cfg(feature = "tools")]
     pub(crate) fn matching_but_for_conditions(
+        &self,
+        call: &Call<'_>,
+        visit: &mut impl FnMut(RuleNumber, &Arc<CompiledRule>),
+    ) -> Result<usize, AmbiguousPath> {
+        self.aliases
+            .with_local_peer(call, |call| self.matching_local(call, visit))
+    }
+
+    #[cfg(feature = "tools")]
+    fn matching_local(
         &self,
         call: &Call<'_>,
         visit: &mut impl FnMut(RuleNumber, &Arc<CompiledRule>),

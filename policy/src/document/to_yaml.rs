@@ -451,6 +451,7 @@ fn trust_domain(domain: &TrustDomainDocument) -> Fields {
         .with_text("spiffeId", id);
     Fields::default()
         .with("trustDomain", domain.trust_domain.as_str())
+        .with_some("alias", domain.alias.then_some(true))
         .with("bundleEndpoint", endpoint.into_value())
 }
 

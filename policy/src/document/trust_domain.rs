@@ -19,6 +19,10 @@ pub struct TrustDomainDocument {
     pub origin: Origin,
     /// The foreign trust domain.
     pub trust_domain: countersign_identity::TrustDomain,
+    /// Whether it is the mesh's own trust domain under another name: its workloads are judged as those of the same namespace
+    /// and service account.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alias: bool,
     /// Where its bundle is.
     pub bundle_endpoint: BundleEndpoint,
 }
@@ -47,13 +51,14 @@ pub(super) fn read(value: Value<'_>) -> Option<TrustDomainDocument> {
     let Whole {
         metadata,
         origin,
-        spec: (trust_domain, bundle_endpoint),
+        spec: (trust_domain, alias, bundle_endpoint),
     } = whole(value, |fields| {
         let trust_domain = fields.required("trustDomain", |v| {
             v.parsed("a trust domain such as partner.example")
         });
+        let alias = fields.default("alias", false, Value::bool);
         let endpoint = fields.required("bundleEndpoint", endpoint);
-        Some((trust_domain?, endpoint?))
+        Some((trust_domain?, alias?, endpoint?))
     })?;
     if metadata.namespace.as_str() != system::NAMESPACE {
         return value.mistake(format!(
@@ -66,6 +71,7 @@ pub(super) fn read(value: Value<'_>) -> Option<TrustDomainDocument> {
         metadata,
         origin,
         trust_domain,
+        alias,
         bundle_endpoint,
     })
 }

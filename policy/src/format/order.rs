@@ -145,8 +145,11 @@ static EGRESS_RULE: Shape = Shape::Fields(&[("name", &FREE), ("action", &FREE), 
 
 static EXTERNAL: Shape = Shape::Fields(&[("hosts", &FREE), ("cidrs", &FREE), ("ports", &FREE)]);
 
-static TRUST_DOMAIN: Shape =
-    Shape::Fields(&[("trustDomain", &FREE), ("bundleEndpoint", &BUNDLE_ENDPOINT)]);
+static TRUST_DOMAIN: Shape = Shape::Fields(&[
+    ("trustDomain", &FREE),
+    ("alias", &FREE),
+    ("bundleEndpoint", &BUNDLE_ENDPOINT),
+]);
 
 static BUNDLE_ENDPOINT: Shape =
     Shape::Fields(&[("url", &FREE), ("profile", &FREE), ("spiffeId", &FREE)]);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use countersign_identity::{SpiffeId, SpiffeIdError};
+use countersign_identity::{SpiffeId, SpiffeIdError, TrustDomain};
 
 /// One SPIFFE ID, exactly, or everything below one: `spiffe://shop.example/ns/shop/**`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +34,20 @@ impl SpiffePattern {
         id.as_str()
             .strip_prefix(self.id.as_str())
             .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// The pattern of the same paths in another trust domain.
+    ///
+    /// # Errors
+    /// The ID would be longer than one may be.
+    pub(crate) fn in_trust_domain(
+        &self,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, SpiffeIdError> {
+        Ok(Self {
+            id: self.id.in_trust_domain(trust_domain)?,
+            below: self.below,
+        })
     }
 
     /// The ID that is accepted, or that the accepted ones are below of.

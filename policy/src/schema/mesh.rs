@@ -142,6 +142,8 @@ pub(super) struct TrustDomain {
 struct TrustDomainSpec {
     /// The foreign trust domain.
     trust_domain: DomainName,
+    /// Whether it is the mesh's own trust domain under another name; default `false`.
+    alias: Option<bool>,
     /// Where its bundle is.
     bundle_endpoint: BundleEndpoint,
 }
