@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::directory_file::DirectoryFile;
+use crate::federation::Federation;
 use crate::git::Git;
 use crate::identity::IdentityError;
 use crate::metrics::Metrics;
@@ -97,6 +98,13 @@ pub(crate) async fn run(config: Config) -> Result<(), AppError> {
         repository: repository.to_string(),
         branch: branch.to_string(),
     };
+    let federation = Federation::new(
+        config.federation,
+        state.path(),
+        world.clone(),
+        metrics.federation,
+    );
+    parts.spawn(federation.follow());
     let source = Source::new(
         Git::default(),
         repository,

@@ -9,6 +9,7 @@ use countersign_identity::keys::IssuerEndpoint;
 use countersign_policy::Diagnostics;
 use countersign_policy::yaml::{self, Value};
 
+use crate::federation::{Reach, read_reach};
 use crate::git::{Branch, Repository};
 use crate::signatures::{SignerFiles, SignersError, read_file as read_keys, read_listed};
 use crate::source;
@@ -31,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) directory: PathBuf,
     /// How to reach issuers that policy names, where that is not as usual.
     pub(crate) issuers: Vec<IssuerEndpoint>,
+    /// How to reach bundle endpoints that policy names, likewise.
+    pub(crate) federation: Vec<Reach>,
 }
 
 /// How the control plane comes to its own SVID.
@@ -81,6 +84,7 @@ fn config(value: Value<'_>, base: &Path) -> Option<Config> {
         let policy = fields.required("policy", |value| policy(value, base));
         let directory = fields.required("directory", |value| file(value, base));
         let issuers = fields.default("issuers", Vec::new(), |value| issuers(value, base));
+        let federation = fields.default("federation", Vec::new(), |value| read_reach(value, base));
         Some(Config {
             trust_domain: trust_domain?,
             listen: listen?,
@@ -90,6 +94,7 @@ fn config(value: Value<'_>, base: &Path) -> Option<Config> {
             policy: policy?,
             directory: directory?,
             issuers: issuers?,
+            federation: federation?,
         })
     })
 }

@@ -21,7 +21,7 @@ pub(crate) struct Workload {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) service_account: String,
-    /// The ID that its sidecar must have proved.
+    /// The ID that its sidecar must have proved. It may be of another trust domain, for services of this mesh that are there.
     pub(crate) spiffe_id: SpiffeId,
     pub(crate) labels: BTreeMap<String, String>,
     /// Where its sidecar accepts the wire.
@@ -118,13 +118,18 @@ fn workload(value: Value<'_>, trust_domain: &TrustDomain) -> Option<Workload> {
         let name = fields.required("name", Value::string);
         let namespace = fields.required("namespace", Value::string);
         let service_account = fields.required("serviceAccount", Value::string);
+        let of = fields.optional("trustDomain", |value| {
+            value.parsed("a trust domain such as partner.example")
+        });
         let labels = fields.default("labels", Vec::new(), |value| {
             value.entries("strings", |_, value| value.string_or_empty())
         });
         let wire_address = fields.required("wireAddress", address);
         let ports = fields.default("ports", Vec::new(), ports);
         let (name, namespace, service_account) = (name?, namespace?, service_account?);
-        let spiffe_id = match SpiffeId::for_workload(trust_domain, &namespace, &service_account) {
+        let of: Option<TrustDomain> = of?;
+        let of = of.as_ref().unwrap_or(trust_domain);
+        let spiffe_id = match SpiffeId::for_workload(of, &namespace, &service_account) {
             Ok(spiffe_id) => spiffe_id,
             Err(error) => {
                 let message =
@@ -274,6 +279,7 @@ workloads:
 - {name: orders, namespace: shop, serviceAccount: orders, labels: {app: orders, tier: ""}, wireAddress: "127.1.2.11:15008",
    ports: [{port: 8080, protocol: http1, destination: "127.1.2.11:8080", application: "127.0.0.1:8000"}, {port: 9, destination: "127.1.2.11:9", application: "127.1.2.11:9"}]}
 - {name: web, namespace: shop, serviceAccount: web, wireAddress: "[::1]:15008"}
+- {name: billing, namespace: shop, serviceAccount: billing, trustDomain: partner.example, wireAddress: "[::2]:15008"}
 services:
 - {name: "orders.shop:80", port: 8080, workloads: [orders]}
 - {name: "nobody.shop:80", port: 1, workloads: []}
@@ -282,6 +288,10 @@ services:
     #[test]
     fn reads_workloads_and_the_services_over_them() {
         let directory = read(ORDERS).unwrap();
+        assert_eq!(
+            directory.workloads["billing"].spiffe_id.as_str(),
+            "spiffe://partner.example/ns/shop/sa/billing"
+        );
         let orders = &directory.workloads["orders"];
         assert_eq!(
             orders.spiffe_id.as_str(),

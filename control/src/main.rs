@@ -5,6 +5,7 @@ mod app;
 mod config;
 mod directory;
 mod directory_file;
+mod federation;
 mod git;
 mod history;
 mod identity;

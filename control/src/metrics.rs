@@ -3,12 +3,14 @@
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use countersign_identity::TrustDomain;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::federation::Foreign;
 use crate::policy::Reason;
 
 /// All of them, by the part that counts.
@@ -16,6 +18,7 @@ use crate::policy::Reason;
 pub(crate) struct Metrics {
     pub(crate) policy: PolicyMetrics,
     pub(crate) directory: DirectoryMetrics,
+    pub(crate) federation: FederationMetrics,
     pub(crate) service: ServiceMetrics,
 }
 
@@ -25,6 +28,7 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("countersign_control");
         self.policy.register(registry);
         self.directory.register(registry);
+        self.federation.register(registry);
         self.service.register(registry);
     }
 }
@@ -167,6 +171,74 @@ impl DirectoryMetrics {
             "directory_rejected",
             "1 while the directory's file has mistakes, and an earlier state or none is in force",
             self.rejected.clone(),
+        );
+    }
+}
+
+/// Counted by [`crate::federation`].
+#[derive(Clone, Default)]
+pub(crate) struct FederationMetrics {
+    fetched_at: Family<TrustDomainLabels, Seconds>,
+    sequence: Family<TrustDomainLabels, Gauge<u64, AtomicU64>>,
+    errors: Family<TrustDomainLabels, Counter>,
+}
+
+/// Another trust domain, of which policy names few.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TrustDomainLabels {
+    trust_domain: String,
+}
+
+impl TrustDomainLabels {
+    fn of(trust_domain: &TrustDomain) -> Self {
+        Self {
+            trust_domain: trust_domain.to_string(),
+        }
+    }
+}
+
+impl FederationMetrics {
+    /// Notes what is known of a trust domain's bundle.
+    pub(crate) fn known(&self, trust_domain: &TrustDomain, known: &Foreign) {
+        let labels = TrustDomainLabels::of(trust_domain);
+        let fetched_at = known.fetched_at.map(seconds).unwrap_or_default();
+        self.fetched_at.get_or_create(&labels).set(fetched_at);
+        let sequence = known.bundle.as_ref().map(|bundle| bundle.sequence());
+        self.sequence
+            .get_or_create(&labels)
+            .set(sequence.unwrap_or_default());
+        drop(self.errors.get_or_create(&labels));
+    }
+
+    /// Counts a failed attempt.
+    pub(crate) fn failed(&self, trust_domain: &TrustDomain) {
+        let labels = TrustDomainLabels::of(trust_domain);
+        self.errors.get_or_create(&labels).inc();
+    }
+
+    /// Ends the series of a trust domain that is not followed any more.
+    pub(crate) fn forget(&self, trust_domain: &TrustDomain) {
+        let labels = TrustDomainLabels::of(trust_domain);
+        self.fetched_at.remove(&labels);
+        self.sequence.remove(&labels);
+        self.errors.remove(&labels);
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "federation_bundle_fetched_timestamp_seconds",
+            "When another trust domain's bundle endpoint last answered with a good bundle, seconds since the epoch; 0 for never",
+            self.fetched_at.clone(),
+        );
+        registry.register(
+            "federation_bundle_sequence",
+            "The sequence of the bundle of another trust domain that is in force; 0 for none, or not known",
+            self.sequence.clone(),
+        );
+        registry.register(
+            "federation_fetch_errors",
+            "Attempts to fetch another trust domain's bundle that failed, or whose answer was not taken",
+            self.errors.clone(),
         );
     }
 }

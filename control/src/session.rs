@@ -41,6 +41,7 @@ pub(crate) struct Session {
 struct Sent {
     bundle: Option<proto::Bundle>,
     directory: Option<proto::Directory>,
+    federated: Option<proto::FederatedBundles>,
     issuer_keys: Option<proto::TokenIssuerKeys>,
     policy: Option<proto::PolicySnapshot>,
 }
@@ -198,6 +199,10 @@ impl Session {
         let Some(in_force) = &world.policy.in_force else {
             return Ok(None);
         };
+        let federated = snapshot::federated_bundles(in_force, &world.federation);
+        if let Some(federated) = renewed(&mut self.sent.federated, federated) {
+            return Ok(self.update("federated_bundles", Kind::FederatedBundles(federated)));
+        }
         let keys = snapshot::issuer_keys(in_force, &world.keys, workload);
         if let Some(keys) = renewed(&mut self.sent.issuer_keys, keys) {
             return Ok(self.update("issuer_keys", Kind::IssuerKeys(keys)));

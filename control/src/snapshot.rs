@@ -7,6 +7,7 @@ use countersign_api::proto;
 use countersign_policy::document::{Document, KeySource};
 
 use crate::directory::{Directory, Protocol, Workload};
+use crate::federation::FederationTable;
 use crate::issuers::{KeyPlace, KeyTable};
 use crate::policy::InForce;
 
@@ -65,6 +66,22 @@ pub(crate) fn issuer_keys(
     });
     proto::TokenIssuerKeys {
         issuers: issuers.collect(),
+    }
+}
+
+/// The bundles of the other trust domains that the policy names. They concern the whole mesh.
+pub(crate) fn federated_bundles(
+    in_force: &InForce,
+    known: &FederationTable,
+) -> proto::FederatedBundles {
+    let named = || {
+        let described = in_force.policy.trust_domains();
+        described.map(|document| &document.trust_domain)
+    };
+    let bundles = named().filter_map(|name| known.get(name)?.bundle.as_deref());
+    proto::FederatedBundles {
+        trust_domains: named().map(ToString::to_string).collect(),
+        bundles: bundles.map(proto::Bundle::from).collect(),
     }
 }
 

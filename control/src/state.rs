@@ -125,25 +125,34 @@ impl StateDirectory {
 
     /// Keeps a policy in place of the one before. After a crash there is the one or the other, never a part.
     pub(crate) fn save(&self, policy: &LastGood) -> Result<(), StateError> {
-        let (path, new) = (self.last_good(), self.path.join("last-good.json.new"));
-        let write = || {
-            let text = serde_json::to_vec(policy)?;
-            let mut options = OpenOptions::new();
-            let mut file = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
+        let path = self.last_good();
+        let write = || replace_file(&path, &serde_json::to_vec(policy)?);
         write().map_err(|source| StateError::Write {
             path: path.clone(),
             source,
         })
+    }
+}
+
+/// Writes a file in place of the one before, readable by this user only. After a crash there is the one or the other, never a
+/// part.
+pub(crate) fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
     }
 }
 

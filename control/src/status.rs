@@ -19,6 +19,7 @@ pub(crate) fn status(world: &World, sidecars: &Sidecars, now: SystemTime) -> Val
         "policy": policy(&world.policy, now),
         "directory": directory(world),
         "issuers": issuers(world),
+        "federation": federation(world, now),
         "sidecars": sidecars.list().into_iter().map(|sidecar| {
             let (revision, error) = match sidecar.status {
                 Some(status) => (Some(status.revision), status.error),
@@ -94,6 +95,29 @@ fn issuers(world: &World) -> Vec<Value> {
     status.collect()
 }
 
+/// Every other trust domain that the policy in force names.
+fn federation(world: &World, now: SystemTime) -> Vec<Value> {
+    let in_force = world.policy.in_force.iter();
+    let described = in_force.flat_map(|good| good.policy.trust_domains());
+    let status = described.map(|document| {
+        let known = world.federation.get(&document.trust_domain);
+        let bundle = known.and_then(|known| known.bundle.as_ref());
+        let fetched_at = known.and_then(|known| known.fetched_at);
+        json!({
+            "trustDomain": document.trust_domain.as_str(),
+            "name": document.metadata.to_string(),
+            "url": document.bundle_endpoint.url,
+            "alias": document.alias,
+            "sequence": bundle.map(|bundle| bundle.sequence()),
+            "x509Authorities": bundle.map(|bundle| bundle.x509_authorities().len()),
+            "fetchedAt": fetched_at.map(rfc3339),
+            "ageSeconds": fetched_at.map(|at| now.duration_since(at).unwrap_or_default().as_secs()),
+            "error": known.and_then(|known| known.error.as_deref()),
+        })
+    });
+    status.collect()
+}
+
 fn rfc3339(time: SystemTime) -> String {
     DateTime::<Utc>::from(time).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -103,9 +127,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use countersign_identity::testing::TestAuthority;
     use countersign_identity::{SpiffeId, TrustDomain};
 
     use super::*;
+    use crate::federation::Foreign;
     use crate::issuers::Keys;
     use crate::policy::{BranchMove, Failing, Reason, Rejected, compile_texts};
     use crate::sidecars::{ReportedStatus, Sidecar};
@@ -115,6 +141,11 @@ apiVersion: countersign.dev/v1
 kind: TokenIssuer
 metadata: {name: corp, namespace: shop}
 spec: {issuer: \"https://login.example\", audiences: [shop]}
+---
+apiVersion: countersign.dev/v1
+kind: TrustDomain
+metadata: {name: partner, namespace: countersign-system}
+spec: {trustDomain: partner.example, bundleEndpoint: {url: \"https://partner.example/\", profile: https_web}}
 ";
 
     #[test]
@@ -126,6 +157,7 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
             },
             "directory": {"workloads": null, "errors": []},
             "issuers": [],
+            "federation": [],
             "sidecars": [],
         });
         assert_eq!(
@@ -149,8 +181,16 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
             fetched_at,
             error: Some("gone".to_owned()),
         };
+        let partner = TrustDomain::parse("partner.example").unwrap();
+        let bundle = TestAuthority::new(&partner).unwrap().bundle().unwrap();
+        let foreign = Foreign {
+            bundle: Some(Arc::new(bundle)),
+            fetched_at,
+            error: Some("away".to_owned()),
+        };
         let mut world = World {
             keys: Arc::new([(place, keys)].into()),
+            federation: Arc::new([(partner.clone(), foreign)].into()),
             ..World::default()
         };
         world.policy.in_force = Some(Arc::new(in_force));
@@ -206,6 +246,11 @@ spec: {issuer: \"https://login.example\", audiences: [shop]}
             "issuers": [{
                 "name": "shop/corp", "issuer": "https://login.example", "inline": false,
                 "fetchedAt": "1970-01-01T00:00:01.500Z", "error": "gone",
+            }],
+            "federation": [{
+                "trustDomain": "partner.example", "name": "countersign-system/partner", "url": "https://partner.example/",
+                "alias": false, "sequence": 1, "x509Authorities": 1, "fetchedAt": "1970-01-01T00:00:01.500Z",
+                "ageSeconds": 3, "error": "away",
             }],
             "sidecars": [{
                 "workload": "orders", "spiffeId": "spiffe://shop.example/ns/shop/sa/orders", "version": "1",

@@ -6,6 +6,7 @@ use countersign_identity::Bundle;
 use tokio::sync::watch;
 
 use crate::directory::Directory;
+use crate::federation::FederationTable;
 use crate::issuers::KeyTable;
 use crate::policy::PolicyState;
 
@@ -18,6 +19,8 @@ pub(crate) struct World {
     pub(crate) directory: DirectoryState,
     /// Kept by [`crate::issuers`].
     pub(crate) keys: Arc<KeyTable>,
+    /// Kept by [`crate::federation`].
+    pub(crate) federation: Arc<FederationTable>,
     /// Kept by [`crate::identity`].
     pub(crate) bundle: Option<Arc<Bundle>>,
 }

@@ -177,6 +177,8 @@ async fn without_a_good_commit_there_is_no_policy_and_ready_says_why() {
     assert!(matches!(sidecar.next().await.unwrap(), Kind::Directory(_)));
     // The first policy that comes is the first good one.
     let good = mesh.commit(ORDERS);
+    let federated = sidecar.next().await.unwrap();
+    assert!(matches!(federated, Kind::FederatedBundles(_)));
     assert!(matches!(sidecar.next().await.unwrap(), Kind::IssuerKeys(_)));
     assert_eq!(sidecar.policy().await.revision, good);
 }

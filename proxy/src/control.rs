@@ -4,6 +4,7 @@
 
 mod apply;
 mod document;
+mod federated;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -30,16 +30,27 @@ pub(crate) use issuer::Issuer;
 /// The called workload's port and the service that names it.
 pub(crate) const SERVICE: &str = "orders.shop:8080";
 
-/// A CA of the trust domain `test`.
-pub(crate) struct Ca(TestAuthority);
+/// A CA of the trust domain `test`, unless it is made for another one.
+pub(crate) struct Ca {
+    trust_domain: TrustDomain,
+    authority: TestAuthority,
+}
 
 impl Ca {
     pub(crate) fn new() -> Self {
-        Self(TestAuthority::new(&trust_domain()).unwrap())
+        Self::of(trust_domain())
+    }
+
+    pub(crate) fn of(trust_domain: TrustDomain) -> Self {
+        Self {
+            authority: TestAuthority::new(&trust_domain).unwrap(),
+            trust_domain,
+        }
     }
 
     pub(crate) fn bundle_with_sequence(&self, sequence: u64) -> Bundle {
-        Bundle::new(trust_domain(), vec![self.0.root().clone()], sequence).unwrap()
+        let authorities = vec![self.authority.root().clone()];
+        Bundle::new(self.trust_domain.clone(), authorities, sequence).unwrap()
     }
 
     /// A store with the bundle and an SVID for `shop/name`.
@@ -58,7 +69,8 @@ impl Ca {
     pub(crate) fn issue_for(&self, store: &IdentityStore, name: &str, lasts: Duration) {
         let now = SystemTime::now();
         let validity = now - Duration::from_secs(60)..=now + lasts;
-        let (svid, key) = self.0.svid(&id(name), validity).unwrap();
+        let id = SpiffeId::for_workload(&self.trust_domain, "shop", name).unwrap();
+        let (svid, key) = self.authority.svid(&id, validity).unwrap();
         store.set_svid(svid, key).unwrap();
     }
 }
@@ -70,6 +82,7 @@ pub(crate) fn id(name: &str) -> SpiffeId {
 
 /// The sidecar of the workload `orders`, which accepts the wire.
 pub(crate) struct Callee {
+    pub(crate) store: Arc<IdentityStore>,
     pub(crate) state: Arc<State>,
     pub(crate) drain: Drain,
     pub(crate) wire_address: SocketAddr,
@@ -180,6 +193,7 @@ pub(crate) async fn callee(
     let tls = wire::server_config(&store).unwrap();
     tokio::spawn(inbound::serve(Inbound::new(parts), listener, tls));
     Callee {
+        store,
         state,
         drain,
         wire_address,

@@ -171,11 +171,19 @@ impl SpiffeWorkloadApi for WorkloadApi {
 }
 
 impl WorkloadApi {
-    /// Verifies by the bundle in force, or, if that lacks the key, by a newer one.
+    /// Verifies by the bundle of the trust domain that the token names, or, if that is our own and lacks the key, by a newer
+    /// one. Others' bundles come with the control plane's stream.
     async fn validate(&self, audience: &str, token: &str) -> Result<svid::JwtSvid, JwtSvidError> {
-        let verify = || svid::verify(token, audience, &self.store.bundle(), SystemTime::now());
+        let trust_domain = svid::unverified_trust_domain(token)?;
+        let is_ours = trust_domain == *self.store.bundle().trust_domain();
+        let verify = || {
+            let bundle = self.store.bundle_of(&trust_domain);
+            // Of a trust domain without a bundle, our own says that it cannot speak for it.
+            let bundle = bundle.unwrap_or_else(|| self.store.bundle());
+            svid::verify(token, audience, &bundle, SystemTime::now())
+        };
         match verify() {
-            Err(error) if error.is_unknown_key() => {
+            Err(error) if is_ours && error.is_unknown_key() => {
                 self.tokens.refresh_bundle().await;
                 verify()
             }

@@ -12,8 +12,8 @@ use countersign_identity::jwt::KeySet;
 use countersign_identity::{Bundle, IdentityStore, StoreError, TrustDomain};
 use countersign_policy::{Policy, Workload};
 
-use super::ControlReadiness;
 use super::document::{PolicyRefused, read_document};
+use super::{ControlReadiness, federated};
 use crate::directory::{Directory, DirectoryError};
 use crate::state::{IssuerKeys, State};
 use crate::telemetry::Metrics;
@@ -80,6 +80,10 @@ impl Applier {
             }
             Some(update::Update::Bundle(bundle)) => {
                 self.bundle(bundle);
+                None
+            }
+            Some(update::Update::FederatedBundles(bundles)) => {
+                self.federated_bundles(bundles);
                 None
             }
             None => {
@@ -228,6 +232,24 @@ impl Applier {
             Ok(false) => {}
             Err(error) => {
                 tracing::error!(%error, "bundle refused; the last good one stays in force");
+            }
+        }
+    }
+
+    /// As keys are: what one trust domain publishes must not take away another's.
+    fn federated_bundles(&self, update: proto::FederatedBundles) {
+        match self
+            .store
+            .set_foreign_bundles(federated::next(update, &self.store.foreign_bundles()))
+        {
+            Ok(true) => {
+                let foreign = self.store.foreign_bundles();
+                let trust_domains: Vec<&str> = foreign.keys().map(TrustDomain::as_str).collect();
+                tracing::info!(?trust_domains, "bundles of other trust domains in force");
+            }
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(%error, "bundles of other trust domains refused; the last good ones stay in force");
             }
         }
     }

@@ -1,3 +1,4 @@
+mod foreign;
 mod paths;
 mod permissive;
 mod sni;

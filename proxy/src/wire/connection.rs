@@ -24,6 +24,9 @@ use crate::http2::Client;
 /// How long a connection may be used whose peer presented an SVID of a root that is about to leave. The peer renews it
 /// within seconds; a new connection shows the new one.
 const TAINTED_LIMIT: Duration = Duration::from_secs(2);
+/// As long, for a peer of another trust domain that has several roots. One of them may be about to leave, and a published
+/// bundle does not say which (SPIFFE Trust Domain and Bundle §4): a peer that has renewed in time is met again in time.
+const SEVERAL_ROOTS_LIMIT: Duration = Duration::from_secs(30);
 
 /// Why a call could not be put on the wire.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -93,9 +96,30 @@ pub(crate) struct Connected {
     /// The thumbprint of the SVID that we presented on it.
     presented: [u8; 32],
     peer: PeerIdentity,
+    /// Whether the peer is of our own trust domain.
+    is_own: bool,
     made: Instant,
-    /// The bundle by which the peer was looked at last, and whether it is tainted by that.
-    looked: Mutex<(Arc<Bundle>, bool)>,
+    looked: Mutex<Looked>,
+}
+
+/// What a bundle says of a peer that was verified by it.
+struct Looked {
+    by: Arc<Bundle>,
+    /// For how long the connection may be used; `None` for as long as it lasts.
+    limit: Option<Duration>,
+}
+
+impl Looked {
+    /// `own` is whether the bundle is that of our own trust domain, which tells what is tainted.
+    fn new(peer: &PeerIdentity, by: Arc<Bundle>, own: bool) -> Self {
+        let limit = if own {
+            by.is_tainted(peer.svid(), SystemTime::now())
+                .then_some(TAINTED_LIMIT)
+        } else {
+            (by.x509_authorities().len() > 1).then_some(SEVERAL_ROOTS_LIMIT)
+        };
+        Self { by, limit }
+    }
 }
 
 impl PeerConnection {
@@ -124,11 +148,11 @@ impl PeerConnection {
             return Err(WireError::NoIdentity);
         }
         let presented = svid.thumbprint();
-        let bundle = self.store.bundle();
+        let bundle = self.store.bundle_of(self.expected.trust_domain());
         let attempt = {
             let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
             match &slot.connected {
-                Some(connected) if connected.is_usable(&presented, &bundle) => {
+                Some(connected) if connected.is_usable(&presented, bundle.as_ref()) => {
                     return Ok(Arc::clone(connected));
                 }
                 _ => slot.connected = None,
@@ -193,10 +217,13 @@ async fn connect(
             error: Arc::new(error),
         })?;
     let (_, session) = tls.get_ref();
-    let bundle = store.bundle();
+    let own = store.bundle();
+    let bundle = store.bundle_of(expected.trust_domain());
     let peer =
         peer_of_connected(session, &store, &expectation, SystemTime::now()).map_err(wrong_peer)?;
-    let tainted = bundle.is_tainted(peer.svid(), SystemTime::now());
+    let is_own = own.trust_domain() == expected.trust_domain();
+    // Without a bundle of its trust domain, the peer was not believed.
+    let looked = Looked::new(&peer, bundle.unwrap_or(own), is_own);
 
     let client = Client::handshake_until(tls, until_lost(peer.clone(), store, address))
         .await
@@ -210,7 +237,8 @@ async fn connect(
         presented,
         peer,
         made: Instant::now(),
-        looked: Mutex::new((bundle, tainted)),
+        is_own,
+        looked: Mutex::new(looked),
     }))
 }
 
@@ -222,20 +250,23 @@ async fn until_lost(peer: PeerIdentity, store: Arc<IdentityStore>, address: Sock
 }
 
 impl Connected {
-    fn is_usable(&self, presented: &[u8; 32], bundle: &Arc<Bundle>) -> bool {
+    /// `bundle` is that of the peer's trust domain.
+    fn is_usable(&self, presented: &[u8; 32], bundle: Option<&Arc<Bundle>>) -> bool {
         self.is_open()
             && self.presented == *presented
-            && (!self.is_tainted(bundle) || self.made.elapsed() < TAINTED_LIMIT)
+            && bundle.is_some_and(|bundle| {
+                let limit = self.limit(bundle);
+                limit.is_none_or(|limit| self.made.elapsed() < limit)
+            })
     }
 
-    /// Whether the peer's SVID is to be renewed; looked at once per bundle.
-    fn is_tainted(&self, bundle: &Arc<Bundle>) -> bool {
+    /// For how long the connection may be used; looked at once per bundle.
+    fn limit(&self, bundle: &Arc<Bundle>) -> Option<Duration> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&looked.0, bundle) {
-            let tainted = bundle.is_tainted(self.peer.svid(), SystemTime::now());
-            *looked = (Arc::clone(bundle), tainted);
+        if !Arc::ptr_eq(&looked.by, bundle) {
+            *looked = Looked::new(&self.peer, Arc::clone(bundle), self.is_own);
         }
-        looked.1
+        looked.limit
     }
 
     /// Whether calls may still be started on it.

@@ -1,6 +1,7 @@
 //! What is told: each message whole, as the standard asks (SPIFFE Workload API §4.3).
 
 use std::collections::HashMap;
+use std::iter;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use countersign_api::workload::{
     JwtBundlesResponse, X509BundlesResponse, X509svid, X509svidResponse,
 };
 use countersign_identity::jwt::KeySet;
+use countersign_identity::store::ForeignBundles;
 use countersign_identity::{Bundle, IdentityStore, SvidKey, X509Svid};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
@@ -21,6 +23,7 @@ pub(super) struct Identity {
     svid: Arc<X509Svid>,
     key: SvidKey,
     bundle: Arc<Bundle>,
+    foreign: Arc<ForeignBundles>,
 }
 
 impl Identity {
@@ -39,8 +42,37 @@ impl Identity {
                 "this workload's identity has expired and could not be renewed; the sidecar's log says why",
             ));
         }
-        let bundle = store.bundle();
-        Ok(Self { svid, key, bundle })
+        Ok(Self {
+            svid,
+            key,
+            bundle: store.bundle(),
+            foreign: store.foreign_bundles(),
+        })
+    }
+
+    /// The bundle of its own trust domain, then those of others.
+    fn bundles(&self) -> impl Iterator<Item = &Bundle> {
+        iter::once(&*self.bundle).chain(self.foreign())
+    }
+
+    fn foreign(&self) -> impl Iterator<Item = &Bundle> {
+        self.foreign.values().map(|bundle| &**bundle)
+    }
+
+    /// Whether all X.509 authorities are the same.
+    fn has_authorities_of(&self, other: &Self) -> bool {
+        let authorities = |bundle: &Bundle| bundle.x509_authorities().to_vec();
+        self.is_same_by(other, authorities)
+    }
+
+    fn is_same_by<T: PartialEq>(&self, other: &Self, of: impl Fn(&Bundle) -> T) -> bool {
+        let told = |identity: &Self| {
+            let bundles = identity.bundles();
+            bundles
+                .map(|bundle| (bundle.trust_domain().clone(), of(bundle)))
+                .collect::<Vec<_>>()
+        };
+        told(self) == told(other)
     }
 
     pub(super) fn svid(&self) -> &X509Svid {
@@ -62,8 +94,7 @@ pub(super) trait Update: Sized + Send + 'static {
 
 impl Update for X509svidResponse {
     fn is_same(before: &Identity, now: &Identity) -> bool {
-        before.svid.thumbprint() == now.svid.thumbprint()
-            && before.bundle.x509_authorities() == now.bundle.x509_authorities()
+        before.svid.thumbprint() == now.svid.thumbprint() && before.has_authorities_of(now)
     }
 
     fn of(identity: &Identity) -> Result<Self, Status> {
@@ -81,37 +112,45 @@ impl Update for X509svidResponse {
                 hint: String::new(),
             }],
             crl: Vec::new(),
-            federated_bundles: HashMap::new(),
+            federated_bundles: authorities(identity.foreign()),
         })
     }
 }
 
 impl Update for X509BundlesResponse {
     fn is_same(before: &Identity, now: &Identity) -> bool {
-        before.bundle.x509_authorities() == now.bundle.x509_authorities()
+        before.has_authorities_of(now)
     }
 
     fn of(identity: &Identity) -> Result<Self, Status> {
-        let bundle = concatenated(identity.bundle.x509_authorities());
         Ok(Self {
             crl: Vec::new(),
-            bundles: HashMap::from([(domain_id(&identity.bundle), bundle)]),
+            bundles: authorities(identity.bundles()),
         })
     }
 }
 
 impl Update for JwtBundlesResponse {
     fn is_same(before: &Identity, now: &Identity) -> bool {
-        before.bundle.jwt_keys() == now.bundle.jwt_keys()
+        before.is_same_by(now, |bundle| bundle.jwt_keys().cloned())
     }
 
     fn of(identity: &Identity) -> Result<Self, Status> {
-        let keys = identity.bundle.jwt_keys();
-        let keys = keys.map_or_else(|| NO_KEYS.to_owned(), KeySet::to_jwks);
+        let bundles = identity.bundles().map(|bundle| {
+            let keys = bundle.jwt_keys();
+            let keys = keys.map_or_else(|| NO_KEYS.to_owned(), KeySet::to_jwks);
+            (domain_id(bundle), keys.into_bytes())
+        });
         Ok(Self {
-            bundles: HashMap::from([(domain_id(&identity.bundle), keys.into_bytes())]),
+            bundles: bundles.collect(),
         })
     }
+}
+
+/// The X.509 authorities of each, by trust domain.
+fn authorities<'b>(bundles: impl Iterator<Item = &'b Bundle>) -> HashMap<String, Vec<u8>> {
+    let told = |bundle: &Bundle| (domain_id(bundle), concatenated(bundle.x509_authorities()));
+    bundles.map(told).collect()
 }
 
 /// The SPIFFE ID of the trust domain.

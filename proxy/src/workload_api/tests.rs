@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;
+use countersign_identity::TrustDomain;
+
 use crate::testing::{Ca, trust_domain};
 
 /// How long something may take that is bound to happen.
@@ -315,4 +317,41 @@ async fn a_ca_that_is_away_is_told_as_such() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn bundles_of_other_trust_domains_are_told_and_each_speaks_for_its_own() {
+    let mut served = Served::new(true).await;
+    let client = &mut served.client;
+    let svids = client.fetch_x509svid(request(X509svidRequest {})).await;
+    let mut svids = svids.unwrap().into_inner();
+    let bundles = client
+        .fetch_x509_bundles(request(X509BundlesRequest {}))
+        .await;
+    let mut bundles = bundles.unwrap().into_inner();
+    let keys = client
+        .fetch_jwt_bundles(request(JwtBundlesRequest {}))
+        .await;
+    let mut keys = keys.unwrap().into_inner();
+    let first = soon(svids.message()).await.unwrap().unwrap();
+    assert!(first.federated_bundles.is_empty());
+    soon(bundles.message()).await.unwrap().unwrap();
+    soon(keys.message()).await.unwrap().unwrap();
+
+    let partner = Ca::of(TrustDomain::parse("partner").unwrap()).bundle_with_sequence(1);
+    let foreign = der(partner.x509_authorities());
+    served.store.set_foreign_bundles([partner]).unwrap();
+    let svid = soon(svids.message()).await.unwrap().unwrap();
+    assert_eq!(svid.federated_bundles["spiffe://partner"], foreign);
+    assert_eq!(svid.svids[0].bundle, first.svids[0].bundle);
+    let told = soon(bundles.message()).await.unwrap().unwrap();
+    assert_eq!(told.bundles["spiffe://partner"], foreign);
+    assert_eq!(told.bundles["spiffe://test"], first.svids[0].bundle);
+    let told = soon(keys.message()).await.unwrap().unwrap();
+    assert_eq!(told.bundles["spiffe://partner"], NO_KEYS.as_bytes());
+    assert_eq!(told.bundles.len(), 2);
+
+    served.store.set_foreign_bundles([]).unwrap();
+    let svid = soon(svids.message()).await.unwrap().unwrap();
+    assert!(svid.federated_bundles.is_empty());
 }
