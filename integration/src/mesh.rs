@@ -18,12 +18,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The address of the CA and the control plane, as the last byte.
 const CORE: u8 = 1;
 
-/// The trust domain of every test mesh.
+/// The trust domain of a test mesh that is given no other.
 pub const TRUST_DOMAIN: &str = "shop.example";
 
 /// The configuration files and addresses of one mesh. Programs run for as long as the test holds them.
 #[derive(Debug)]
 pub struct Mesh {
+    trust_domain: &'static str,
     directory: tempfile::TempDir,
     loopback: Loopback,
 }
@@ -48,7 +49,20 @@ impl Mesh {
     /// # Errors
     /// No addresses, or no place for files.
     pub fn new(svid: &str, workloads: &[Workload<'_>]) -> io::Result<Self> {
+        Self::of(TRUST_DOMAIN, svid, workloads)
+    }
+
+    /// As [`new`](Self::new), of another trust domain.
+    ///
+    /// # Errors
+    /// No addresses, or no place for files.
+    pub fn of(
+        trust_domain: &'static str,
+        svid: &str,
+        workloads: &[Workload<'_>],
+    ) -> io::Result<Self> {
         let mesh = Self {
+            trust_domain,
             directory: tempfile::tempdir()?,
             loopback: Loopback::claim()?,
         };
@@ -58,14 +72,14 @@ impl Mesh {
         mesh.write(
             "ca.yaml",
             &format!(
-                "trustDomain: {TRUST_DOMAIN}\ndataDirectory: {}\nlisten: {ca}\nops: {ca_ops}\nsvid: {svid}\n",
+                "trustDomain: {trust_domain}\ndataDirectory: {}\nlisten: {ca}\nops: {ca_ops}\nsvid: {svid}\n",
                 mesh.path("ca").display()
             ),
         )?;
         mesh.write(
             "control.yaml",
             &format!(
-                "trustDomain: {TRUST_DOMAIN}\nlisten: {control}\nops: {control_ops}\nstateDirectory: control\n\
+                "trustDomain: {trust_domain}\nlisten: {control}\nops: {control_ops}\nstateDirectory: control\n\
                  identity: {{ca: \"{ca}\", bundle: ca/bundle.pem, joinTokenFile: countersign-control.token}}\n\
                  policy: {{repository: policy, interval: 100ms}}\ndirectory: directory.yaml\n"
             ),
@@ -155,7 +169,8 @@ impl Mesh {
     /// # Errors
     /// The CA's command fails.
     pub fn join_token(&self, namespace: &str, service_account: &str) -> io::Result<PathBuf> {
-        let id = format!("spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}");
+        let trust_domain = self.trust_domain;
+        let id = format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}");
         let output = Command::new(program("countersign-ca")?)
             .args(["join-token", "--spiffe-id", &id, "--config"])
             .arg(self.path("ca.yaml"))
@@ -211,9 +226,10 @@ impl Mesh {
             })
             .collect();
         format!(
-            "workload: {name}\ntrustDomain: {TRUST_DOMAIN}\n\
+            "workload: {name}\ntrustDomain: {}\n\
              identity: {{ca: \"{ca}\", bundle: ca/bundle.pem, joinTokenFile: {name}.token}}\n\
              control: {control}\ninbound: {inbound}\nops: {ops}\noutbound: [{}]\n",
+            self.trust_domain,
             outbound.join(", ")
         )
     }

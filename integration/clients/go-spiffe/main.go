@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/spiffe/go-spiffe/v2/bundle/x509bundle"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 	"github.com/spiffe/go-spiffe/v2/svid/jwtsvid"
@@ -34,6 +35,8 @@ func main() {
 		err = jwt(ctx, arguments[1], arguments[2])
 	case "call":
 		err = call(ctx, arguments[1], arguments[2], arguments[3])
+	case "federated":
+		err = federated(ctx, arguments[1], arguments[2], arguments[3], arguments[4])
 	case "oidc":
 		err = verifyAsOIDC(ctx, arguments[1], arguments[2], arguments[3], arguments[4], arguments[5])
 	default:
@@ -121,6 +124,74 @@ func jwt(ctx context.Context, socket, audience string) error {
 		return err
 	}
 	tell(map[string]any{"id": svid.ID.String(), "token": svid.Marshal()})
+	return nil
+}
+
+// federated fetches, from the first socket, the bundles of another trust domain, and verifies by them a JWT-SVID that the
+// second socket gives to a workload there; the Workload API says the same. It tells the authorities as each side has them.
+func federated(ctx context.Context, socket, other, audience, domain string) error {
+	trustDomain, err := spiffeid.TrustDomainFromString(domain)
+	if err != nil {
+		return err
+	}
+	client, err := workloadapi.New(ctx, workloadapi.WithAddr("unix://"+socket))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	there, err := workloadapi.New(ctx, workloadapi.WithAddr("unix://"+other))
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+
+	ours, err := client.FetchX509Context(ctx)
+	if err != nil {
+		return err
+	}
+	bundle, err := ours.Bundles.GetX509BundleForTrustDomain(trustDomain)
+	if err != nil {
+		return err
+	}
+	listed, err := client.FetchX509Bundles(ctx)
+	if err != nil {
+		return err
+	}
+	if again, err := listed.GetX509BundleForTrustDomain(trustDomain); err != nil || !again.Equal(bundle) {
+		return fmt.Errorf("the bundles and the SVID's tell of different authorities: %w", err)
+	}
+	theirs, err := there.FetchX509Bundles(ctx)
+	if err != nil {
+		return err
+	}
+	their, err := theirs.GetX509BundleForTrustDomain(trustDomain)
+	if err != nil {
+		return err
+	}
+
+	token, err := there.FetchJWTSVID(ctx, jwtsvid.Params{Audience: audience})
+	if err != nil {
+		return err
+	}
+	keys, err := client.FetchJWTBundles(ctx)
+	if err != nil {
+		return err
+	}
+	verified, err := jwtsvid.ParseAndValidate(token.Marshal(), keys, []string{audience})
+	if err != nil {
+		return err
+	}
+	if _, err := client.ValidateJWTSVID(ctx, token.Marshal(), audience); err != nil {
+		return err
+	}
+	authorities := func(bundle *x509bundle.Bundle) [][]byte {
+		var der [][]byte
+		for _, authority := range bundle.X509Authorities() {
+			der = append(der, authority.Raw)
+		}
+		return der
+	}
+	tell(map[string]any{"jwt": verified.ID.String(), "x509": authorities(bundle), "theirs": authorities(their)})
 	return nil
 }
 
