@@ -80,12 +80,16 @@ impl Federation {
     pub(crate) async fn follow(self) {
         let mut policy = self.world.subscribe();
         let mut followed = BTreeMap::new();
+        let mut adjusted = None;
         loop {
-            // Before there is a policy, nothing says that anything is not wanted any more.
             let wanted = wanted(&policy.borrow_and_update());
-            if let Some(wanted) = wanted {
+            // Before there is a policy, nothing says that anything is not wanted any more.
+            if wanted != adjusted
+                && let Some(wanted) = &wanted
+            {
                 self.adjust(&mut followed, wanted);
             }
+            adjusted = wanted;
             if policy.changed().await.is_err() {
                 return;
             }
@@ -96,7 +100,7 @@ impl Federation {
     fn adjust(
         &self,
         followed: &mut BTreeMap<TrustDomain, Followed>,
-        wanted: BTreeMap<TrustDomain, BundleEndpoint>,
+        wanted: &BTreeMap<TrustDomain, BundleEndpoint>,
     ) {
         followed.retain(|trust_domain, follower| {
             let is_wanted = wanted.get(trust_domain) == Some(&follower.endpoint);
@@ -105,17 +109,15 @@ impl Federation {
             }
             is_wanted
         });
-        self.forget_all_but(&wanted);
+        self.forget_all_but(wanted);
         for (trust_domain, endpoint) in wanted {
-            followed
-                .entry(trust_domain)
-                .or_insert_with_key(|trust_domain| {
-                    let task = tokio::spawn(self.follower(trust_domain, &endpoint).follow());
-                    Followed {
-                        endpoint,
-                        task: task.abort_handle(),
-                    }
-                });
+            followed.entry(trust_domain.clone()).or_insert_with(|| {
+                let task = tokio::spawn(self.follower(trust_domain, endpoint).follow());
+                Followed {
+                    endpoint: endpoint.clone(),
+                    task: task.abort_handle(),
+                }
+            });
         }
     }
 

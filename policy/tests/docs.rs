@@ -1,4 +1,5 @@
-//! The examples of `docs/policy.md` are policy that compiles, and its tables name what there is.
+//! The examples of `docs/policy.md` and `docs/federation.md` are policy that compiles, and the former's tables name what there
+//! is.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
@@ -6,18 +7,24 @@ mod support;
 
 use std::sync::Arc;
 
+use countersign_identity::TrustDomain;
 use countersign_policy::document::parse;
 use countersign_policy::{Policy, Reason};
 use support::{call, compile, domain, orders, policy};
 
 const REFERENCE: &str = include_str!("../../docs/policy.md");
+const FEDERATION: &str = include_str!("../../docs/federation.md");
 
-/// The fenced blocks of a language, with the line on which each starts.
+/// The fenced blocks of a language in the reference, with the line on which each starts.
 fn blocks(language: &str) -> Vec<(usize, String)> {
+    blocks_of(REFERENCE, language)
+}
+
+fn blocks_of(page: &str, language: &str) -> Vec<(usize, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, String, String)> = None;
-    for (line, number) in REFERENCE.lines().zip(1..) {
-        match (line.strip_prefix("```"), &mut open) {
+    for (line, number) in page.lines().zip(1..) {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
             (Some(language), None) => open = Some((number, language.to_owned(), String::new())),
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (None, Some((_, _, text))) => {
@@ -55,6 +62,31 @@ fn every_example_compiles() {
     });
     let documents = parse(files).unwrap();
     Policy::compile("docs", &domain(), documents).unwrap();
+}
+
+#[test]
+fn the_policies_of_both_sides_of_a_federation_compile() {
+    let blocks = blocks_of(FEDERATION, "yaml");
+    let mut compiled = 0;
+    for name in ["shop.example", "partner.example"] {
+        let marker = format!("# in the policy of {name}");
+        let files = blocks.iter().filter(|(_, block)| {
+            let first = block.lines().next().unwrap_or_default();
+            first.trim_start().starts_with(&marker)
+        });
+        let files: Vec<_> = files
+            .map(|(line, block)| {
+                (
+                    format!("docs/federation.md, block at line {line}"),
+                    block.clone(),
+                )
+            })
+            .collect();
+        compiled += files.len();
+        let documents = parse(files).unwrap();
+        Policy::compile("docs", &TrustDomain::parse(name).unwrap(), documents).unwrap();
+    }
+    assert_eq!(compiled, blocks.len());
 }
 
 #[test]
