@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
+use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use super::*;
@@ -73,6 +74,36 @@ fn request<T>(message: T) -> Request<T> {
     request
 }
 
+/// A request for a token, for one audience.
+fn token_for(audience: &str, spiffe_id: &str) -> Request<JwtsvidRequest> {
+    request(JwtsvidRequest {
+        audience: vec![audience.to_owned()],
+        spiffe_id: spiffe_id.to_owned(),
+    })
+}
+
+/// A token that is shown to the audience `db`.
+fn shown(svid: &str) -> Request<ValidateJwtsvidRequest> {
+    request(ValidateJwtsvidRequest {
+        audience: "db".to_owned(),
+        svid: svid.to_owned(),
+    })
+}
+
+type Streamed<T> = Result<Response<Streaming<T>>, Status>;
+
+/// The first message of a stream.
+async fn first_of<T>(streamed: Streamed<T>) -> T {
+    let mut stream = streamed.unwrap().into_inner();
+    soon(stream.message()).await.unwrap().unwrap()
+}
+
+/// Why a stream ends without a message.
+async fn end_of<T>(streamed: Streamed<T>) -> Status {
+    let mut stream = streamed.unwrap().into_inner();
+    soon(stream.message()).await.err().unwrap()
+}
+
 /// Certificates one after the other.
 fn der(certificates: &[CertificateDer<'static>]) -> Vec<u8> {
     let certificates: Vec<&[u8]> = certificates.iter().map(|der| &**der).collect();
@@ -92,10 +123,7 @@ async fn without_the_security_header_nothing_is_answered() {
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let mut wrong = request(JwtsvidRequest {
-        audience: vec!["db".to_owned()],
-        spiffe_id: String::new(),
-    });
+    let mut wrong = token_for("db", "");
     wrong
         .metadata_mut()
         .insert(SECURITY_HEADER, "TRUE".parse().unwrap());
@@ -107,70 +135,21 @@ async fn without_the_security_header_nothing_is_answered() {
 #[tokio::test]
 async fn without_an_identity_permission_is_denied() {
     let mut served = Served::new(false).await;
-    let mut codes = Vec::new();
-    let streamed = served
-        .client
-        .fetch_x509svid(request(X509svidRequest {}))
-        .await;
-    codes.push(
-        streamed
-            .unwrap()
-            .into_inner()
-            .message()
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    let streamed = served
-        .client
+    let (client, mut codes) = (&mut served.client, Vec::new());
+    let streamed = client.fetch_x509svid(request(X509svidRequest {})).await;
+    codes.push(end_of(streamed).await.code());
+    let streamed = client
         .fetch_x509_bundles(request(X509BundlesRequest {}))
         .await;
-    codes.push(
-        streamed
-            .unwrap()
-            .into_inner()
-            .message()
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    let streamed = served
-        .client
+    codes.push(end_of(streamed).await.code());
+    let streamed = client
         .fetch_jwt_bundles(request(JwtBundlesRequest {}))
         .await;
-    codes.push(
-        streamed
-            .unwrap()
-            .into_inner()
-            .message()
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    let asked = JwtsvidRequest {
-        audience: vec!["db".to_owned()],
-        spiffe_id: String::new(),
-    };
-    codes.push(
-        served
-            .client
-            .fetch_jwtsvid(request(asked))
-            .await
-            .unwrap_err()
-            .code(),
-    );
-    let shown = ValidateJwtsvidRequest {
-        audience: "db".to_owned(),
-        svid: "a.b.c".to_owned(),
-    };
-    codes.push(
-        served
-            .client
-            .validate_jwtsvid(request(shown))
-            .await
-            .unwrap_err()
-            .code(),
-    );
+    codes.push(end_of(streamed).await.code());
+    let refused = client.fetch_jwtsvid(token_for("db", "")).await;
+    codes.push(refused.unwrap_err().code());
+    let refused = client.validate_jwtsvid(shown("a.b.c")).await;
+    codes.push(refused.unwrap_err().code());
     assert_eq!(codes, [Code::PermissionDenied; 5]);
 }
 
@@ -246,10 +225,7 @@ async fn a_trust_domain_without_token_keys_has_an_empty_key_set() {
         .client
         .fetch_jwt_bundles(request(JwtBundlesRequest {}))
         .await;
-    let told = soon(stream.unwrap().into_inner().message())
-        .await
-        .unwrap()
-        .unwrap();
+    let told = first_of(stream).await;
     assert_eq!(told.bundles["spiffe://test"], NO_KEYS.as_bytes());
 }
 
@@ -274,26 +250,21 @@ async fn an_identity_that_expires_ends_the_stream() {
 #[tokio::test]
 async fn requests_that_lack_something_say_what() {
     let mut served = Served::new(true).await;
-    for audience in [vec![], vec![String::new()]] {
-        let asked = request(JwtsvidRequest {
-            audience,
-            spiffe_id: String::new(),
-        });
+    let mut none = token_for("", "");
+    none.get_mut().audience.clear();
+    for asked in [none, token_for("", "")] {
         let status = served.client.fetch_jwtsvid(asked).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     }
-    let other = request(JwtsvidRequest {
-        audience: vec!["db".to_owned()],
-        spiffe_id: "spiffe://test/ns/shop/sa/other".to_owned(),
-    });
+    let other = token_for("db", "spiffe://test/ns/shop/sa/other");
     let status = served.client.fetch_jwtsvid(other).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     for svid in ["", "no token", "a.b.c"] {
-        let shown = request(ValidateJwtsvidRequest {
-            audience: "db".to_owned(),
-            svid: svid.to_owned(),
-        });
-        let status = served.client.validate_jwtsvid(shown).await.unwrap_err();
+        let status = served
+            .client
+            .validate_jwtsvid(shown(svid))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     }
 }
@@ -301,11 +272,11 @@ async fn requests_that_lack_something_say_what() {
 #[tokio::test]
 async fn a_ca_that_is_away_is_told_as_such() {
     let mut served = Served::new(true).await;
-    let asked = request(JwtsvidRequest {
-        audience: vec!["db".to_owned()],
-        spiffe_id: String::new(),
-    });
-    let status = served.client.fetch_jwtsvid(asked).await.unwrap_err();
+    let status = served
+        .client
+        .fetch_jwtsvid(token_for("db", ""))
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert!(status.message().contains("127.0.0.1:1"), "{status}");
     // What does not need it goes on.
@@ -313,10 +284,7 @@ async fn a_ca_that_is_away_is_told_as_such() {
         .client
         .fetch_x509svid(request(X509svidRequest {}))
         .await;
-    soon(stream.unwrap().into_inner().message())
-        .await
-        .unwrap()
-        .unwrap();
+    first_of(stream).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::super::{format, format_tests};
-use super::properties::{Value, Writer, stands_right};
+use super::properties::{Value, Writer, cuts, is_laid_out, is_laid_out_or_refused};
 use crate::call_json::CallJson;
 use crate::files::{self, Kind};
 use crate::testing::{self, Expectation};
@@ -271,43 +271,17 @@ proptest! {
             let suite = writer.suite(format!("s{number}"));
             writer.document(&suite);
         }
-        let Writer { out: text, comments, .. } = writer;
-        let laid_out = match format_tests("a.test.yaml", &text) {
-            Ok(laid_out) => laid_out,
-            Err(mistakes) => return Err(TestCaseError::fail(format!("{mistakes}\n{text}"))),
-        };
-        prop_assert_eq!(said(&text), said(&laid_out), "{}\n=====\n{}", text, laid_out);
-        let again = format_tests("a.test.yaml", &laid_out);
-        prop_assert_eq!(again.as_ref(), Ok(&laid_out), "{}", text);
-        for comment in &comments {
-            prop_assert_eq!(laid_out.matches(comment.as_str()).count(), 1, "{}\n{}\n=====\n{}", comment, text, laid_out);
-            prop_assert!(stands_right(comment, &laid_out), "{}\n{}\n=====\n{}", comment, text, laid_out);
-        }
-        prop_assert!(laid_out.lines().all(|line| line.trim_end() == line), "{}", laid_out);
+        is_laid_out(writer, |text| format_tests("a.test.yaml", text), said)?;
     }
 
     #[test]
     fn mutated_tests_are_laid_out_for_good_or_refused(
         choices in prop::collection::vec(any::<u8>(), 20..100),
-        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..6, "[-\\[\\]{}:,&*!|>'\"#\n a1/*%]{0,4}"), 1..4),
+        cuts in cuts(),
     ) {
         let mut writer = Writer::new(choices);
         let suite = writer.suite("s".to_owned());
         writer.document(&suite);
-        let mut text: Vec<char> = writer.out.chars().collect();
-        for (at, length, insert) in cuts {
-            let at = at.index(text.len());
-            let end = (at + length).min(text.len());
-            text.splice(at..end, insert.chars());
-        }
-        let text: String = text.into_iter().collect();
-        match format_tests("a.test.yaml", &text) {
-            Ok(laid_out) => {
-                prop_assert_eq!(said(&text), said(&laid_out));
-                let again = format_tests("a.test.yaml", &laid_out);
-                prop_assert_eq!(again.as_ref(), Ok(&laid_out), "{}", text);
-            }
-            Err(mistakes) => prop_assert!(!mistakes.to_string().contains("of the formatter"), "{}\n{}", mistakes, text),
-        }
+        is_laid_out_or_refused(&writer.out, cuts, |text| format_tests("a.test.yaml", text), said)?;
     }
 }
