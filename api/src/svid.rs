@@ -20,7 +20,7 @@ use crate::proto::attestation::Evidence as ProtoEvidence;
 use crate::proto::certificate_authority_client::CertificateAuthorityClient;
 use crate::proto::{Attestation, IssueRequest, IssueResponse, RenewalBySvid};
 use crate::transport::{ChannelError, channel, channel_over_one_connection, describe};
-use crate::x509_proof::{CertificateFiles, ProofError};
+use crate::x509_proof::{Certificate, CertificateFiles, ProofError};
 use schedule::{jitter, soon, until_renewal, until_retry};
 
 /// How long the CA may take to answer.
@@ -116,7 +116,7 @@ pub enum SvidClientError {
 /// Evidence that is ready to be sent, or to be made for a connection.
 enum Shown {
     Plain(ProtoEvidence),
-    Certificate(CertificateFiles),
+    Certificate(Certificate),
 }
 
 /// Obtains SVIDs for an [`IdentityStore`].
@@ -237,7 +237,7 @@ impl SvidClient {
             Some(Evidence::JoinToken(token)) => {
                 Ok(Shown::Plain(ProtoEvidence::JoinToken(token.to_string())))
             }
-            Some(Evidence::Certificate(files)) => Ok(Shown::Certificate(files.clone())),
+            Some(Evidence::Certificate(files)) => Ok(Shown::Certificate(files.read()?)),
             Some(Evidence::JwtFile(path)) => {
                 let jwt =
                     read_jwt(path.clone())
@@ -263,7 +263,7 @@ impl SvidClient {
         let csr = key.csr_der()?;
         let (channel, evidence) = match shown {
             Shown::Plain(evidence) => (channel(&self.address, &store, expected)?, evidence),
-            Shown::Certificate(files) => {
+            Shown::Certificate(certificate) => {
                 let connect = channel_over_one_connection(&self.address, &store, expected);
                 let (channel, binding) = connect.await.map_err(|error| match error {
                     ChannelError::Connection { reason } => SvidClientError::Unavailable {
@@ -272,7 +272,7 @@ impl SvidClient {
                     },
                     other => other.into(),
                 })?;
-                let proof = files.prove(&binding, &csr)?;
+                let proof = certificate.prove(&binding, &csr)?;
                 (channel, ProtoEvidence::X509Proof(proof))
             }
         };

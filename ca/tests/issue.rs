@@ -570,7 +570,8 @@ async fn a_machines_certificate_attests_over_its_own_connection_and_no_other() {
         .await
         .unwrap();
     let mut asked = request(None);
-    let proof = files.prove(&elsewhere, &asked.csr).unwrap();
+    let certificate = files.read().unwrap();
+    let proof = certificate.prove(&elsewhere, &asked.csr).unwrap();
     asked.attestation = Some(Attestation {
         evidence: Some(ProtoEvidence::X509Proof(proof)),
     });
@@ -586,7 +587,7 @@ async fn a_machines_certificate_attests_over_its_own_connection_and_no_other() {
     let (channel, here) = channel_over_one_connection(&ca.address, &home.store(), expected)
         .await
         .unwrap();
-    let proof = files.prove(&here, &request(None).csr).unwrap();
+    let proof = certificate.prove(&here, &request(None).csr).unwrap();
     asked.attestation = Some(Attestation {
         evidence: Some(ProtoEvidence::X509Proof(proof)),
     });

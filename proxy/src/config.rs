@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use countersign_api::x509_proof::CertificateFiles;
 use countersign_identity::TrustDomain;
 use countersign_policy::yaml::{self, Diagnostics, Fields, Value};
 
@@ -55,6 +56,9 @@ pub enum EvidenceFile {
     JoinToken(PathBuf),
     /// A token of an issuer that the CA believes; the file is read anew for every issuance.
     Jwt(PathBuf),
+    /// An existing certificate of a root that the CA is configured for, and its key; the files are read anew for every
+    /// issuance that cannot be a renewal.
+    Certificate(CertificateFiles),
 }
 
 /// One service that the workload calls.
@@ -214,15 +218,26 @@ fn identity(value: Value<'_>) -> Option<IdentityConfig> {
 fn evidence(fields: &mut Fields<'_>) -> Option<EvidenceFile> {
     let join_token = fields.optional("joinTokenFile", path);
     let jwt = fields.optional("jwtFile", path);
-    match (join_token?, jwt?) {
-        (Some(join_token), None) => Some(EvidenceFile::JoinToken(join_token)),
-        (None, Some(jwt)) => Some(EvidenceFile::Jwt(jwt)),
-        (None, None) => fields.value().mistake(
-            "missing field `joinTokenFile` or `jwtFile`: the CA has to be shown which workload this is",
-        ),
-        (Some(_), Some(_)) => {
-            fields.value().mistake("expected one of `joinTokenFile` and `jwtFile`, got both")
+    let chain = fields.optional("certificateFile", path);
+    let key = fields.optional("certificateKeyFile", path);
+    match (join_token?, jwt?, chain?, key?) {
+        (Some(join_token), None, None, None) => Some(EvidenceFile::JoinToken(join_token)),
+        (None, Some(jwt), None, None) => Some(EvidenceFile::Jwt(jwt)),
+        (None, None, Some(chain), Some(key)) => {
+            Some(EvidenceFile::Certificate(CertificateFiles { chain, key }))
         }
+        (None, None, Some(_), None) => fields
+            .value()
+            .mistake("missing field `certificateKeyFile`: the key of `certificateFile`"),
+        (None, None, None, Some(_)) => fields
+            .value()
+            .mistake("missing field `certificateFile`: the certificate of `certificateKeyFile`"),
+        (None, None, None, None) => fields.value().mistake(
+            "missing field `joinTokenFile`, `jwtFile` or `certificateFile`: the CA has to be shown which workload this is",
+        ),
+        _ => fields.value().mistake(
+            "expected one of `joinTokenFile`, `jwtFile` and `certificateFile`, got several",
+        ),
     }
 }
 

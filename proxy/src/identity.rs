@@ -114,6 +114,7 @@ impl Identity {
                 (Evidence::JoinToken(read_token(path)?), Some(path.clone()))
             }
             EvidenceFile::Jwt(path) => (Evidence::JwtFile(path.clone()), None),
+            EvidenceFile::Certificate(files) => (Evidence::Certificate(files.clone()), None),
         };
         let client = SvidClient::new(Arc::clone(&store), config.ca.clone(), evidence);
         Ok(Self {

@@ -100,7 +100,7 @@ proxy.yaml:1:1: missing field `ops`
 proxy.yaml:1:1: missing field `trustDomain`
 proxy.yaml:1:11: expected a string, got the number 7: put it in quotes
 proxy.yaml:2:1: unknown field `trustdomain`, did you mean `trustDomain`?
-proxy.yaml:3:11: expected one of `joinTokenFile` and `jwtFile`, got both
+proxy.yaml:3:11: expected one of `joinTokenFile`, `jwtFile` and `certificateFile`, got several
 proxy.yaml:3:16: expected a host and a port such as 127.0.0.1:15010 or orders.shop:8080, got \"127.1.2.1\"
 proxy.yaml:4:10: expected a host and a port such as 127.0.0.1:15010 or orders.shop:8080, got \"http://127.1.2.1:15012\"
 proxy.yaml:7:12: 127.1.2.11:15008 is taken: inbound listens on it already
@@ -119,8 +119,32 @@ fn one_kind_of_evidence_is_needed() {
     let none = SMALLEST.replace(", joinTokenFile: /mesh/token", "");
     assert_eq!(
         mistakes(&none),
-        "proxy.yaml:3:11: missing field `joinTokenFile` or `jwtFile`: the CA has to be shown which workload this is"
+        "proxy.yaml:3:11: missing field `joinTokenFile`, `jwtFile` or `certificateFile`: the CA has to be shown which workload this is"
     );
+}
+
+#[test]
+fn a_certificate_comes_with_its_key() {
+    let with = |evidence: &str| SMALLEST.replace("joinTokenFile: /mesh/token", evidence);
+    let both = with("certificateFile: vm.pem, certificateKeyFile: /etc/vm.key");
+    let config = Config::parse("/mesh/proxy.yaml", &both).unwrap();
+    let files = CertificateFiles {
+        chain: "/mesh/vm.pem".into(),
+        key: "/etc/vm.key".into(),
+    };
+    assert_eq!(config.identity.evidence, EvidenceFile::Certificate(files));
+    for (evidence, expected) in [
+        (
+            "certificateFile: vm.pem",
+            "proxy.yaml:3:11: missing field `certificateKeyFile`: the key of `certificateFile`",
+        ),
+        (
+            "certificateKeyFile: vm.key",
+            "proxy.yaml:3:11: missing field `certificateFile`: the certificate of `certificateKeyFile`",
+        ),
+    ] {
+        assert_eq!(mistakes(&with(evidence)), expected);
+    }
 }
 
 #[test]
