@@ -195,7 +195,8 @@ pub fn describe(status: &Status) -> String {
     let mut line = status.message().to_owned();
     loop {
         let text = cause.to_string();
-        if !line.contains(&text) {
+        // What tonic calls everything that happens to a connection; what has happened comes after it.
+        if text != "transport error" && !line.contains(&text) {
             line.push_str(": ");
             line.push_str(&text);
         }

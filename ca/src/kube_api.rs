@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign_identity::keys::{AddressRule, FetchError, Fetcher, Outgoing};
+use countersign_identity::keys::{AddressRule, Content, FetchError, Fetcher, Outgoing};
 use http::{Method, StatusCode};
 use url::Url;
 use zeroize::Zeroizing;
@@ -124,7 +124,7 @@ impl ApiServer {
         let outgoing = Outgoing {
             url: &url,
             bearer: Some(token.trim()),
-            json,
+            content: json.map(Content::Json),
         };
         let reply = self.fetcher.send_by(method, outgoing).await;
         let reply = reply.map_err(|error| ApiServerError::Fetch(Box::new(error)))?;

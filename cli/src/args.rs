@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use countersign_identity::TrustDomain;
 
 use crate::cert::CertCommand;
 use crate::output::FormatChoice;
@@ -82,6 +83,15 @@ pub(crate) struct GuardArguments {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// The name of a trust domain. People who have its SPIFFE ID at hand give that.
+pub(crate) fn trust_domain(text: &str) -> Result<TrustDomain, String> {
+    if let Some(rest) = text.strip_prefix("spiffe://") {
+        let name = rest.split('/').next().unwrap_or_default();
+        return Err(format!("expected the name of a trust domain alone: {name}"));
+    }
+    TrustDomain::parse(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -10,12 +10,11 @@ mod guard;
 mod http_client;
 mod instant;
 mod mesh_state;
-mod oidc;
 mod output;
 mod policy;
+mod provider;
 mod token;
 mod up;
-mod web_client;
 
 use std::error::Error;
 use std::process::ExitCode;

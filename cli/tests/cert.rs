@@ -96,6 +96,20 @@ impl Place {
         );
     }
 
+    /// Runs a command as the shell reads it; what it prints goes to a file for its owner alone.
+    fn openssl_pipe(&self, command: &str, file: &str) {
+        let output = Command::new("bash")
+            .args(["-c", &format!("umask 077; {command} >{file}")])
+            .current_dir(&self.0)
+            .output()
+            .unwrap();
+        assert!(
+            !self.read(file).is_empty(),
+            "{command}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command
@@ -402,6 +416,97 @@ fn a_server_shows_its_chain_and_what_it_asks_of_clients() {
         ORDERS,
     ]);
     assert_eq!(verified.status, 0, "{}{}", verified.stdout, verified.stderr);
+}
+
+/// OpenSSL as a server, of the versions that the arguments say.
+struct OpenSslServer {
+    child: Child,
+    address: String,
+}
+
+impl OpenSslServer {
+    fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_server", "-accept", "127.0.0.1:0", "-cert", "chain.pem"])
+            .args(["-cert_chain", "int.pem", "-key", "leaf.key"])
+            .args(arguments)
+            .current_dir(&place.0)
+            // It would end the connection with its input.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address =
+            lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned));
+        // What it says of connections is read, so that it can say it.
+        std::thread::spawn(move || lines.count());
+        Self {
+            child,
+            address: address.unwrap(),
+        }
+    }
+}
+
+impl Drop for OpenSslServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_of_tls_1_2_is_read_and_an_older_one_told_how_to_be() {
+    let place = Place::new();
+    let server = OpenSslServer::start(&place, &["-tls1_2"]);
+    let (status, report) = place.inspect(&[&server.address, "--bundle", "root.pem"]);
+    assert_eq!(status, 0, "{report:#}");
+    assert_eq!(report["connection"]["version"], "TLS 1.2");
+    assert_eq!(report["certificates"][0]["spiffe_id"], ORDERS);
+    assert_eq!(report["groups"][0]["trust"]["verified"], true);
+    assert_eq!(codes(&report), ["tls-version-old"]);
+
+    for arguments in [
+        &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"][..],
+        // Of TLS 1.2, without AEAD.
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA"],
+    ] {
+        let server = OpenSslServer::start(&place, arguments);
+        let done = place.run(&["cert", "inspect", &server.address]);
+        assert_eq!(done.status, 2, "{}", done.stdout);
+        // What the message says to do brings what was asked for.
+        let advice = done.stderr.split('`').nth(1).unwrap();
+        let (read, _) = advice.split_once(" | countersign").unwrap();
+        place.openssl_pipe(read, "read.pem");
+        let (status, report) = place.inspect(&["read.pem"]);
+        assert_eq!(status, 0, "{report:#}");
+        assert_eq!(report["certificates"][0]["spiffe_id"], ORDERS);
+    }
+}
+
+#[test]
+fn an_old_pkcs12_file_says_what_it_is_and_how_to_read_it() {
+    let place = Place::new();
+    place.write("password", "geheim\n");
+    for (schemes, name) in [
+        ("-legacy", "RC2"),
+        ("-certpbe PBE-SHA1-3DES -keypbe PBE-SHA1-3DES", "triple DES"),
+    ] {
+        place.openssl(&format!(
+            "pkcs12 -export {schemes} -in chain.pem -inkey leaf.key -passout file:password -out old.p12"
+        ));
+        let done = place.run(&["cert", "inspect", "old.p12", "--password-file", "password"]);
+        assert_eq!(done.status, 2, "{}", done.stdout);
+        let expected = format!("old.p12: the PKCS#12 file is encrypted with {name}, ");
+        assert!(done.stderr.contains(&expected), "{}", done.stderr);
+        let advice = done.stderr.split('`').nth(1).unwrap();
+        let read = advice.replace("FILE", "old.p12") + " -passin file:password";
+        place.openssl_pipe(&read, "new.pem");
+        let (status, report) = place.inspect(&["new.pem"]);
+        assert_eq!(status, 0, "{report:#}");
+        assert_eq!(report["groups"][0]["private_keys"][0]["state"], "matches");
+    }
 }
 
 #[test]

@@ -152,13 +152,28 @@ pub enum SvidError {
         id: SpiffeId,
     },
     /// Another rule of path validation (RFC 5280 §6.1).
-    #[error("the certificate of {id}: its chain is not valid ({reason})")]
+    #[error("the certificate of {id}: its chain is not valid ({})", rule(reason))]
     Path {
         /// The ID.
         id: SpiffeId,
         /// The rule that it breaks.
         reason: webpki::Error,
     },
+}
+
+/// A rule of path validation, in a few words: some of webpki's come with all that it would have accepted.
+fn rule(reason: &webpki::Error) -> String {
+    use webpki::Error as Webpki;
+    let words = match reason {
+        Webpki::UnsupportedSignatureAlgorithmContext(_)
+        | Webpki::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "a signature is of an algorithm that is not accepted"
+        }
+        Webpki::RequiredEkuNotFoundContext(_) => "an extended key usage does not allow it",
+        Webpki::NameConstraintViolation => "a name is not among those that its issuer may certify",
+        reason => return reason.to_string(),
+    };
+    words.to_owned()
 }
 
 /// A certificate chain whose leaf obeys the rules of an X.509-SVID. Whether it is to be believed

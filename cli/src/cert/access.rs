@@ -27,6 +27,16 @@ pub(crate) enum AccessError {
     Certificate { path: PathBuf, source: pem::Error },
     #[error("cannot read the private key to present with in {}", path.display())]
     Key { path: PathBuf, source: pem::Error },
+    #[error("{}: expected {expected}, and there is none", path.display())]
+    Content {
+        path: PathBuf,
+        expected: &'static str,
+    },
+    #[error(
+        "the key in {} is not that of the first certificate in {}: a chain starts with the certificate of its key",
+        key.display(), cert.display()
+    )]
+    Mismatch { cert: PathBuf, key: PathBuf },
     #[error("the certificate in {} and the key in {} cannot be presented", cert.display(), key.display())]
     Pair {
         cert: PathBuf,
@@ -76,14 +86,26 @@ fn identity(cert: &Path, key: &Path) -> Result<CertifiedKey, AccessError> {
             path: cert.to_owned(),
             source,
         })?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| AccessError::Key {
-        path: key.to_owned(),
-        source,
+    if chain.is_empty() {
+        return Err(AccessError::Content {
+            path: cert.to_owned(),
+            expected: "certificates in PEM (--cert)",
+        });
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|source| match source {
+        pem::Error::NoItemsFound => AccessError::Content {
+            path: key.to_owned(),
+            expected: "a private key in PEM, not encrypted (--key)",
+        },
+        source => AccessError::Key {
+            path: key.to_owned(),
+            source,
+        },
     })?;
     let provider = aws_lc_rs::default_provider();
-    CertifiedKey::from_der(chain, private, &provider).map_err(|source| AccessError::Pair {
-        cert: cert.to_owned(),
-        key: key.to_owned(),
-        source,
+    let pair = || (cert.to_owned(), key.to_owned());
+    CertifiedKey::from_der(chain, private, &provider).map_err(|source| match (source, pair()) {
+        (rustls::Error::InconsistentKeys(_), (cert, key)) => AccessError::Mismatch { cert, key },
+        (source, (cert, key)) => AccessError::Pair { cert, key, source },
     })
 }

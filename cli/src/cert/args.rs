@@ -17,7 +17,7 @@ pub(crate) enum CertCommand {
     Verify(VerifyArguments),
     /// Follow rotations as they happen: one line per change
     Watch(WatchArguments),
-    /// Obtain an X.509-SVID from the CA, by a join token, a CI job's token, or a login
+    /// Obtain an X.509-SVID from the CA, by a join token, a CI job's token, a login, or another certificate
     Issue(Box<IssueArguments>),
 }
 

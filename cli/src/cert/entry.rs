@@ -56,6 +56,14 @@ impl Entry<'_> {
     pub(super) fn facts(&self) -> Option<&Facts> {
         self.read.as_ref().ok().map(|read| &read.facts)
     }
+
+    /// Whether another has the name of its issuer.
+    pub(super) fn names_as_issuer(&self, other: &Entry<'_>) -> bool {
+        match (&self.read, &other.read) {
+            (Ok(own), Ok(other)) => own.parsed.issuer().as_raw() == other.parsed.subject().as_raw(),
+            _ => false,
+        }
+    }
 }
 
 /// Reads every certificate of a target.

@@ -88,5 +88,9 @@ fn roots(arguments: &InspectArguments) -> Result<Option<Roots>, CertError> {
             Err(_) => return Ok(None),
         },
     };
-    Ok(Some(Roots::read(&path).map_err(CertError::Roots)?))
+    let roots = Roots::read(&path).map_err(CertError::Roots)?;
+    Ok(Some(Roots {
+        asked_for: arguments.bundle.is_some(),
+        ..roots
+    }))
 }

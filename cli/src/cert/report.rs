@@ -129,6 +129,11 @@ pub(super) fn examine(
             };
             let errors = findings.partition_point(|finding| finding.severity == Severity::Error);
             findings.insert(errors, untrusted);
+            if let Some(gap) = missing_issuer(judged, &entries, roots)
+                && !findings.iter().any(|finding| finding.code == gap.code)
+            {
+                findings.insert(errors, gap);
+            }
         }
         groups.push(GroupReport {
             name: group.name.clone(),
@@ -169,6 +174,32 @@ pub(super) fn examine(
     }
 }
 
+/// That the chain breaks off before it gets to a root.
+fn missing_issuer(
+    judged: &Judged<'_>,
+    entries: &[Entry<'_>],
+    roots: Option<&Roots>,
+) -> Option<Finding> {
+    let path = path(judged.leaf()?, entries);
+    let last = path.last()?;
+    let (roots, read) = (roots?, last.read.as_ref().ok()?);
+    if last.link != Link::Missing || roots.has_issuer_of(&read.parsed) {
+        return None;
+    }
+    Some(Finding {
+        severity: Severity::Error,
+        code: "chain-gap",
+        certificate: Some(last.number),
+        message: format!(
+            "its issuer ({}) is neither behind it nor a root in {}",
+            read.facts.issuer_title, roots.origin
+        ),
+        advice: Some(
+            "put the certificate of its issuer after it, if it has one in between".to_owned(),
+        ),
+    })
+}
+
 /// Verifies a group's chain: against the bundle that came with it, or the one that was asked for.
 fn group_trust(
     judged: &Judged<'_>,
@@ -178,10 +209,12 @@ fn group_trust(
     strictness: Strictness,
     now: SystemTime,
 ) -> Option<Trust> {
-    if !judged.is_svid(strictness) {
-        return None;
-    }
     let leaf = judged.leaf()?;
+    let path = path(leaf, entries);
+    if !judged.is_svid(strictness) {
+        let roots = roots.filter(|roots| roots.asked_for)?;
+        return Some(trust::verify_any(&chain(leaf, judged), roots, &path, now));
+    }
     let own;
     let roots = match (roots, &judged.kind) {
         (Some(roots), _) => roots,
@@ -191,16 +224,17 @@ fn group_trust(
         }
         (None, _) => return Some(Trust::no_roots()),
     };
-    let path = path(leaf, entries);
-    let chain = judged
-        .entries
-        .iter()
-        .filter(|entry| entry.number != leaf.number);
-    let chain: Vec<CertificateDer<'static>> = std::iter::once(leaf)
-        .chain(chain.copied())
+    Some(trust::verify(chain(leaf, judged), roots, &path, now))
+}
+
+/// A group's certificates, the leaf first.
+fn chain(leaf: &Entry<'_>, judged: &Judged<'_>) -> Vec<CertificateDer<'static>> {
+    let others = judged.entries.iter();
+    let others = others.filter(|entry| entry.number != leaf.number);
+    std::iter::once(leaf)
+        .chain(others.copied())
         .map(|entry| entry.der.clone())
-        .collect();
-    Some(trust::verify(chain, roots, &path, now))
+        .collect()
 }
 
 /// The bundle that the Workload API gave out with an SVID.
@@ -214,6 +248,7 @@ fn given_bundle(id: &str, found: &Found) -> Option<Roots> {
     Some(Roots {
         origin: format!("the {name}"),
         authorities: group.certificates.clone(),
+        asked_for: false,
     })
 }
 

@@ -43,6 +43,7 @@ fn roots(authority: &TestAuthority) -> Roots {
     Roots {
         origin: "bundle.pem".to_owned(),
         authorities: vec![authority.root().clone()],
+        asked_for: false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use countersign_identity::TrustDomain;
 
+use crate::args::trust_domain;
 use crate::instant::{SignedDuration, parse_signed_duration};
 
 /// `countersign token …`
@@ -77,7 +78,7 @@ pub(crate) struct VerifyArguments {
     #[arg(long, value_name = "ISS", requires = "jwks")]
     pub(crate) iss: Option<String>,
     /// The trust domain of the bundle [default: that of the token's subject]
-    #[arg(long, value_name = "TD", requires = "bundle", value_parser = TrustDomain::parse)]
+    #[arg(long, value_name = "TD", requires = "bundle", value_parser = trust_domain)]
     pub(crate) trust_domain: Option<TrustDomain>,
     /// The only certificate authorities to know the issuer by (PEM)
     #[arg(long, value_name = "FILE")]

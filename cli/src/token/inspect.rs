@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -26,7 +27,13 @@ const LONGEST: u64 = 1 << 20;
 pub(crate) enum InspectError {
     #[error("cannot read standard input")]
     Stdin(#[source] io::Error),
-    #[error("not a JWT: expected header.claims.signature, found {0} part(s)")]
+    #[error("there is no token; give a JWT, or - to have it read from standard input")]
+    Empty,
+    #[error("{0} is a file, not a token; `countersign token … - <{0}` reads the token in it")]
+    IsFile(String),
+    #[error(
+        "not a JWT: expected three parts with dots between them (header.claims.signature), found {0}"
+    )]
     Parts(usize),
     #[error("the token is encrypted (JWE, RFC 7516): only whom it is for can read it")]
     Encrypted,
@@ -109,6 +116,13 @@ pub(super) fn read_token(argument: &str) -> Result<String, InspectError> {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
         _ => token,
     };
+    if token.is_empty() {
+        return Err(InspectError::Empty);
+    }
+    // No token is the name of a file that is there.
+    if argument != "-" && Path::new(token).is_file() {
+        return Err(InspectError::IsFile(printable(token).into_owned()));
+    }
     Ok(token.to_owned())
 }
 
@@ -346,7 +360,7 @@ validity
     #[test]
     fn what_is_no_token_is_told_apart() {
         let error = |text: &str| read(text, at(0)).unwrap_err().to_string();
-        assert!(error("abc").starts_with("not a JWT: expected header.claims.signature, found 1"));
+        assert!(error("abc").ends_with("(header.claims.signature), found 1"));
         assert!(error("a!.b.c").starts_with("not a JWT: its header is not base64url"));
         assert!(error("YWJj.e30.c").starts_with("not a JWT: its header is not a JSON object"));
         assert!(error(&token("[]")).starts_with("not a JWT: its claims is not a JSON object"));

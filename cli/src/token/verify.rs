@@ -1,21 +1,23 @@
 //! `countersign token verify`: by the very engine that sidecars and CA verify with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use countersign_identity::bundle::{BundleJsonError, SpiffeBundle};
 use countersign_identity::jwt::{self, Algorithm, IssuerRules, KeySet, KeySetError};
+use countersign_identity::keys::Endpoint;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::args::VerifyArguments;
 use super::inspect::{InspectError, read_token};
 use crate::instant::{Span, rfc3339};
-use crate::oidc::{self, Metadata, OidcError};
 use crate::output::{Answer, Output};
+use crate::provider::{self, Client, ProviderError};
 
 /// How far an issuer's clock may be from ours.
 const LEEWAY: Duration = Duration::from_secs(30);
+const JWK_SET: &str = "a JWK Set (JSON, RFC 7517)";
 
 /// Why a token could not even be judged.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,12 @@ pub(crate) enum VerifyError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Form {
+        path: PathBuf,
+        expected: &'static str,
+        found: &'static str,
+    },
     #[error("{}: {source}", path.display())]
     Keys { path: PathBuf, source: KeySetError },
     #[error("{}: {source}", path.display())]
@@ -35,7 +43,10 @@ pub(crate) enum VerifyError {
         source: BundleJsonError,
     },
     #[error("the issuer {issuer}: {source}")]
-    Issuer { issuer: String, source: OidcError },
+    Issuer {
+        issuer: String,
+        source: ProviderError,
+    },
     #[error("the issuer {issuer}: {source}")]
     IssuerKeys { issuer: String, source: KeySetError },
     #[error("cannot start")]
@@ -111,7 +122,7 @@ fn judge(
     now: SystemTime,
 ) -> Result<Result<Proved, String>, VerifyError> {
     if let Some(path) = &arguments.bundle {
-        let text = read_file(path)?;
+        let text = read_json(path, "a SPIFFE bundle with JWT keys (JSON)")?;
         let trust_domain = match &arguments.trust_domain {
             Some(trust_domain) => trust_domain.clone(),
             None => match jwt::svid::unverified_trust_domain(token) {
@@ -137,10 +148,11 @@ fn judge(
     }
     let (issuer, keys) = match (&arguments.jwks, &arguments.issuer) {
         (Some(path), _) => {
-            let keys = KeySet::parse(&read_file(path)?).map_err(|source| VerifyError::Keys {
-                path: path.clone(),
-                source,
-            })?;
+            let keys =
+                KeySet::parse(&read_json(path, JWK_SET)?).map_err(|source| VerifyError::Keys {
+                    path: path.clone(),
+                    source,
+                })?;
             let issuer = match &arguments.iss {
                 Some(issuer) => issuer.clone(),
                 None => match jwt::unverified_issuer(token) {
@@ -170,10 +182,21 @@ fn judge(
     })
 }
 
-fn read_file(path: &std::path::Path) -> Result<String, VerifyError> {
-    std::fs::read_to_string(path).map_err(|source| VerifyError::File {
+/// A file that should have JSON, unless it plainly has something else.
+fn read_json(path: &Path, expected: &'static str) -> Result<String, VerifyError> {
+    let text = std::fs::read_to_string(path).map_err(|source| VerifyError::File {
         path: path.to_owned(),
         source,
+    })?;
+    let found = match text.trim_start() {
+        "" => "nothing",
+        pem if pem.starts_with("-----BEGIN ") => "PEM",
+        _ => return Ok(text),
+    };
+    Err(VerifyError::Form {
+        path: path.to_owned(),
+        expected,
+        found,
     })
 }
 
@@ -183,18 +206,18 @@ fn published_keys(issuer: &str, arguments: &VerifyArguments) -> Result<KeySet, V
         issuer: issuer.to_owned(),
         source,
     };
-    let authorities = arguments.provider_ca.as_deref();
-    let body = tokio::runtime::Builder::new_current_thread()
+    let client = Client::new(arguments.provider_ca.as_deref());
+    let text = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(VerifyError::Runtime)?
         .block_on(async {
-            let metadata = Metadata::fetch(issuer, authorities).await?;
-            let url = metadata.jwks_uri.ok_or(OidcError::Lacks("jwks_uri"))?;
-            oidc::get(&url, authorities).await
+            let metadata = client.metadata(issuer).await?;
+            let url = provider::endpoint(&metadata, Endpoint::Keys)?;
+            client.get(&url).await
         })
         .map_err(failed)?;
-    KeySet::parse(&String::from_utf8_lossy(&body)).map_err(|source| VerifyError::IssuerKeys {
+    KeySet::parse(&text).map_err(|source| VerifyError::IssuerKeys {
         issuer: issuer.to_owned(),
         source,
     })

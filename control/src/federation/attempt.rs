@@ -68,7 +68,7 @@ pub(super) async fn fetch(follower: &Follower) -> Result<SpiffeBundle, AttemptEr
         .send(Outgoing {
             url: &url,
             bearer: None,
-            json: None,
+            content: None,
         })
         .await?;
     if reply.status.as_u16() != 200 {

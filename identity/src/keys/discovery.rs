@@ -8,53 +8,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::endpoint::{EndpointError, IssuerEndpoint, MAX_BODY_BYTES};
 use super::fetch::{FetchError, Fetcher};
+use super::metadata::{DiscoveryError, Endpoint, Metadata, MetadataError};
 use crate::jwt::KeySet;
-
-/// Why an issuer's metadata do not lead to its keys.
-#[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
-    /// Not the metadata that the specification describes.
-    #[error("{url}: not OpenID provider metadata: {error}")]
-    NotMetadata {
-        /// Where they are from.
-        url: Url,
-        /// Why not.
-        error: serde_json::Error,
-    },
-    /// Metadata of another issuer (§4.3).
-    #[error("{url} is the metadata of the issuer {found:?}; expected {expected:?}, to the letter")]
-    WrongIssuer {
-        /// Where they are from.
-        url: Url,
-        /// Their issuer.
-        found: String,
-        /// The configured one.
-        expected: String,
-    },
-    /// Metadata whose `jwks_uri` is no URL.
-    #[error("{url} says that the keys are at {found:?}, which is not a URL: {error}")]
-    BadJwksUri {
-        /// Where the metadata are from.
-        url: Url,
-        /// The field.
-        found: String,
-        /// Why not.
-        error: url::ParseError,
-    },
-}
-
-/// The fields that are used.
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    jwks_uri: String,
-}
 
 /// A key set, and how long the issuer says it may be kept.
 pub(super) struct Found {
@@ -71,6 +31,15 @@ pub(super) enum LookupError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+}
+
+impl From<MetadataError> for LookupError {
+    fn from(error: MetadataError) -> Self {
+        match error {
+            MetadataError::Fetch(error) => Self::Fetch(error),
+            MetadataError::Discovery(error) => Self::Discovery(error),
+        }
+    }
 }
 
 /// Finds and fetches the issuer's key set.
@@ -129,26 +98,6 @@ async fn read_file(path: &Path) -> Result<Found, FetchError> {
 async fn discover(endpoint: &IssuerEndpoint, fetcher: &Fetcher) -> Result<Url, LookupError> {
     let url = endpoint.metadata_url()?;
     endpoint.check_url(&url)?;
-    let answer = fetcher.get(&url).await?;
-    let metadata: Metadata =
-        serde_json::from_str(&answer.text).map_err(|error| DiscoveryError::NotMetadata {
-            url: url.clone(),
-            error,
-        })?;
-    if metadata.issuer != endpoint.issuer {
-        return Err(DiscoveryError::WrongIssuer {
-            url,
-            found: metadata.issuer,
-            expected: endpoint.issuer.clone(),
-        }
-        .into());
-    }
-    Url::parse(&metadata.jwks_uri).map_err(|error| {
-        DiscoveryError::BadJwksUri {
-            url,
-            found: metadata.jwks_uri,
-            error,
-        }
-        .into()
-    })
+    let metadata = Metadata::fetch(url, &endpoint.issuer, fetcher).await?;
+    Ok(metadata.endpoint(Endpoint::Keys)?)
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::metadata::Metadata;
+
 /// The longest answer that is read, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 1024 * 1024;
 
@@ -97,17 +99,14 @@ impl IssuerEndpoint {
         }
     }
 
-    /// OpenID Connect Discovery 1.0 §4: the issuer, without a slash at its end, and the well-known path.
+    /// Where the metadata are: as configured, or as the specification says.
     pub(super) fn metadata_url(&self) -> Result<Url, EndpointError> {
         if let Some(url) = &self.discovery_url {
             return Ok(url.clone());
         }
-        let issuer = self.issuer.strip_suffix('/').unwrap_or(&self.issuer);
-        Url::parse(&format!("{issuer}/.well-known/openid-configuration")).map_err(|error| {
-            EndpointError::IssuerNotUrl {
-                issuer: self.issuer.clone(),
-                error,
-            }
+        Metadata::url_of(&self.issuer).map_err(|error| EndpointError::IssuerNotUrl {
+            issuer: self.issuer.clone(),
+            error,
         })
     }
 

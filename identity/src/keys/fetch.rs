@@ -184,8 +184,16 @@ pub struct Outgoing<'a> {
     pub url: &'a Url,
     /// A bearer token (RFC 6750 §2.1).
     pub bearer: Option<&'a str>,
-    /// JSON that is sent, with POST unless another method is asked for; without it, the request is a GET.
-    pub json: Option<Vec<u8>>,
+    /// What is sent, with POST unless another method is asked for; without it, the request is a GET.
+    pub content: Option<Content>,
+}
+
+/// What is sent with a request.
+pub enum Content {
+    /// `application/json`.
+    Json(Vec<u8>),
+    /// `application/x-www-form-urlencoded`, encoded.
+    Form(String),
 }
 
 /// What came.
@@ -193,7 +201,8 @@ pub struct Outgoing<'a> {
 pub struct Reply {
     /// Never a redirect.
     pub status: StatusCode,
-    /// The body of a success (2xx), which is UTF-8 and bounded; that of others is not read.
+    /// The body of a success (2xx), which is UTF-8 and bounded. Of a client error (4xx), what could be had of the body, since
+    /// it may say why (RFC 6749 §5.2); of others, nothing.
     pub text: String,
     /// `Cache-Control: max-age` (RFC 9111 §5.2.2.1), unless the answer is not to be stored.
     pub max_age: Option<Duration>,
@@ -254,12 +263,15 @@ impl Fetcher {
     }
 
     /// Fetches `url`, which the caller has checked with [`IssuerEndpoint::check_url`].
-    pub(super) async fn get(&self, url: &Url) -> Result<Reply, FetchError> {
+    ///
+    /// # Errors
+    /// There is no answer of 200.
+    pub async fn get(&self, url: &Url) -> Result<Reply, FetchError> {
         let reply = self
             .send(Outgoing {
                 url,
                 bearer: None,
-                json: None,
+                content: None,
             })
             .await?;
         if reply.status == StatusCode::OK {
@@ -278,7 +290,7 @@ impl Fetcher {
     /// When there is no connection or no answer, or it is a redirect, which is never followed. Other statuses are the caller's
     /// to judge.
     pub async fn send(&self, outgoing: Outgoing<'_>) -> Result<Reply, FetchError> {
-        let method = match outgoing.json {
+        let method = match outgoing.content {
             Some(_) => Method::POST,
             None => Method::GET,
         };
@@ -389,9 +401,13 @@ where
         let status = response.status();
         check_no_redirect(url, status, response.headers())?;
         if !status.is_success() {
+            let text = match status.is_client_error() {
+                true => reason(response.into_body()).await,
+                false => String::new(),
+            };
             return Ok(Reply {
                 status,
-                text: String::new(),
+                text,
                 max_age: None,
             });
         }
@@ -419,6 +435,14 @@ where
     answer
 }
 
+/// A body that says why. That it cannot be read is no error of its own: it would hide the one that it is about.
+async fn reason(body: hyper::body::Incoming) -> String {
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    body.ok()
+        .and_then(|body| String::from_utf8(body.to_bytes().into()).ok())
+        .unwrap_or_default()
+}
+
 fn request(method: Method, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, FetchError> {
     let url = outgoing.url;
     let target = match url.query() {
@@ -429,7 +453,14 @@ fn request(method: Method, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (host, _) => host.unwrap_or_default().to_owned(),
     };
-    let body = outgoing.json.clone().map_or_else(Full::default, Full::from);
+    let (kind, body) = match &outgoing.content {
+        Some(Content::Json(json)) => (Some("application/json"), Full::from(json.clone())),
+        Some(Content::Form(form)) => (
+            Some("application/x-www-form-urlencoded"),
+            Full::from(form.clone()),
+        ),
+        None => (None, Full::default()),
+    };
     let failed = |error| FetchError::Request {
         url: url.clone(),
         error,
@@ -446,8 +477,8 @@ fn request(method: Method, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes
         .body(body)
         .map_err(failed)?;
     let headers = request.headers_mut();
-    if outgoing.json.is_some() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(kind) = kind {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     if let Some(token) = outgoing.bearer {
         let mut value = HeaderValue::try_from(format!("Bearer {token}"))
@@ -546,11 +577,12 @@ mod tests {
         let outgoing = |token| Outgoing {
             url: &url,
             bearer: Some(token),
-            json: Some(b"{}".to_vec()),
+            content: Some(Content::Json(b"{}".to_vec())),
         };
         let good = request(Method::POST, &outgoing("secret")).unwrap();
         assert_eq!(good.method(), Method::POST);
         assert_eq!(good.headers()[AUTHORIZATION], "Bearer secret");
+        assert_eq!(good.headers()[CONTENT_TYPE], "application/json");
         assert!(!format!("{:?}", good.headers()).contains("secret"));
         let bad = request(Method::POST, &outgoing("sec\nret")).unwrap_err();
         assert!(!bad.to_string().contains("sec"), "{bad}");

@@ -9,13 +9,14 @@ mod discovery;
 mod endpoint;
 mod fetch;
 mod follower;
+mod metadata;
 mod schedule;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use address::{AddressRule, ForbiddenAddress};
-pub use discovery::DiscoveryError;
 pub use endpoint::{EndpointError, IssuerEndpoint};
-pub use fetch::{FetchError, Fetcher, Outgoing, Reply};
+pub use fetch::{Content, FetchError, Fetcher, Outgoing, Reply};
 pub use follower::{FollowError, KeyFollower, KeyState};
+pub use metadata::{DiscoveryError, Endpoint, Metadata, MetadataError};

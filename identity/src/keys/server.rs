@@ -177,7 +177,7 @@ mod tests {
             .send(Outgoing {
                 url: &Url::parse(&url).unwrap(),
                 bearer: None,
-                json: None,
+                content: None,
             })
             .await;
         server.abort();

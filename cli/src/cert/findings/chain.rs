@@ -55,10 +55,16 @@ pub(super) fn judge(group: &Judged<'_>, all: &[Entry<'_>], findings: &mut Findin
         findings.error(
             "chain-gap",
             last.number,
-            format!(
-                "its issuer ({issuer}) is not among the certificates; certificate {} is no link to it",
-                beyond.number
-            ),
+            match last.names_as_issuer(beyond) {
+                true => format!(
+                    "its issuer ({issuer}) is not among the certificates: certificate {} has that name, and another key",
+                    beyond.number
+                ),
+                false => format!(
+                    "its issuer ({issuer}) is not among the certificates; certificate {} is no link to it",
+                    beyond.number
+                ),
+            },
             "put the certificate of its issuer after it",
         );
     } else {

@@ -1,6 +1,6 @@
 //! What a TLS handshake showed.
 
-use super::super::source::{ClientOutcome, Connection};
+use super::super::source::{ClientOutcome, Connection, TLS12};
 use super::super::text::shown;
 use super::{Findings, Severity};
 
@@ -25,6 +25,15 @@ pub(super) fn judge(connection: Option<&Connection>, findings: &mut Findings) {
             None,
             format!("the handshake did not come to its end: {}", shown(failure)),
             "what the server presented until then is shown",
+        );
+    }
+    if connection.version.as_deref() == Some(TLS12) {
+        findings.add(
+            Severity::Warning,
+            "tls-version-old",
+            None,
+            "the server speaks TLS 1.2, where TLS 1.3 was offered",
+            "sidecars speak TLS 1.3 alone: as a peer in the mesh it cannot be reached",
         );
     }
     if let Some(asked) = &connection.client_certificate

@@ -6,13 +6,16 @@ use countersign_api::bundle::InvalidBundle;
 use countersign_api::proto::attestation::Evidence;
 use countersign_api::proto::certificate_authority_client::CertificateAuthorityClient;
 use countersign_api::proto::{Attestation, IssueRequest};
-use countersign_api::transport::{ChannelError, channel, describe};
+use countersign_api::transport::{ChannelError, channel, channel_over_one_connection, describe};
+use countersign_api::x509_proof::ProofError;
 use countersign_identity::tls::ExpectedPeer;
 use countersign_identity::{Bundle, IdentityStore, SvidError, X509Svid, spiffe};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData as _};
+use tonic::Code;
 use zeroize::Zeroizing;
 
 use super::super::source::write_pem;
+use super::evidence::Shown;
 
 /// How long the CA may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +27,12 @@ pub(crate) enum AskError {
     Key(#[from] rcgen::Error),
     #[error("the CA: {0}")]
     Channel(#[from] ChannelError),
+    #[error(
+        "the CA at {address} does not answer: {reason}; is that its address (`listen` of its configuration), and does it run?"
+    )]
+    Unavailable { address: String, reason: String },
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     #[error("the CA at {address} issues nothing: {reason}")]
     Refused { address: String, reason: String },
     #[error("the CA at {address} did not answer within {} s", PATIENCE.as_secs())]
@@ -61,7 +70,7 @@ impl Issued {
 /// Makes a new key and has it certified.
 pub(super) async fn ask(
     authority: &Authority,
-    evidence: Evidence,
+    evidence: Shown,
     ttl_seconds: u32,
 ) -> Result<Issued, AskError> {
     let key = KeyPair::generate()?;
@@ -72,7 +81,22 @@ pub(super) async fn ask(
 
     let store = IdentityStore::new(authority.bundle.clone());
     let ca = spiffe::system::ca(authority.bundle.trust_domain());
-    let channel = channel(&authority.address, &store, ExpectedPeer::Id(ca))?;
+    let expected = ExpectedPeer::Id(ca);
+    let (channel, evidence) = match evidence {
+        Shown::Token(evidence) => (channel(&authority.address, &store, expected)?, evidence),
+        Shown::Certificate(certificate) => {
+            let connect = channel_over_one_connection(&authority.address, &store, expected);
+            let (channel, binding) = connect.await.map_err(|error| match error {
+                ChannelError::Connection { reason } => AskError::Unavailable {
+                    address: authority.address.clone(),
+                    reason,
+                },
+                other => other.into(),
+            })?;
+            let proof = certificate.prove(&binding, &csr)?;
+            (channel, Evidence::X509Proof(proof))
+        }
+    };
     let mut client = CertificateAuthorityClient::new(channel);
     let call = client.issue(IssueRequest {
         csr,
@@ -85,9 +109,12 @@ pub(super) async fn ask(
     let answer = tokio::time::timeout(PATIENCE, call)
         .await
         .map_err(|_| AskError::Silent { address: address() })?
-        .map_err(|status| AskError::Refused {
-            address: address(),
-            reason: describe(&status),
+        .map_err(|status| {
+            let (address, reason) = (address(), describe(&status));
+            match status.code() {
+                Code::Unavailable | Code::Unknown => AskError::Unavailable { address, reason },
+                _ => AskError::Refused { address, reason },
+            }
         })?
         .into_inner();
     // What is not understood or does not verify is not written.

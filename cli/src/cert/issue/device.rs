@@ -4,14 +4,14 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use countersign_identity::keys::{Endpoint, Reply};
 use serde::Deserialize;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
 use crate::instant::Span;
-use crate::oidc::{Metadata, OidcError};
 use crate::output::printable;
-use crate::web_client::{self, Ask, WebError};
+use crate::provider::{self, Client, ProviderError};
 
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// RFC 8628 §3.2: how often to ask if the provider does not say.
@@ -26,14 +26,17 @@ const LONGEST_WAIT: u64 = 3600;
 /// Why the login did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {
-    #[error(transparent)]
-    Provider(#[from] OidcError),
-    #[error(transparent)]
-    Web(#[from] WebError),
+    #[error("the OpenID provider {issuer}: {source}")]
+    Provider {
+        issuer: String,
+        source: ProviderError,
+    },
     #[error("the OpenID provider refuses: {0}")]
     Refused(String),
     #[error("the OpenID provider's answer is not that of RFC 8628")]
     Answer(#[source] serde_json::Error),
+    #[error("the OpenID provider answered {0} and does not say why")]
+    Status(http::StatusCode),
     #[error("the login was not done in time; start again")]
     TooLate,
     #[error("cannot say where to log in")]
@@ -67,22 +70,22 @@ pub(super) async fn log_in(
     scope: &str,
     authorities: Option<&Path>,
 ) -> Result<Zeroizing<String>, DeviceError> {
-    let metadata = Metadata::fetch(issuer, authorities).await?;
-    let endpoint = |url: Option<&String>, name| {
-        let url = url.ok_or(DeviceError::Provider(OidcError::Lacks(name)))?;
-        Ok::<_, DeviceError>(web_client::parse_url(url)?)
+    let client = Client::new(authorities);
+    let failed = |source| DeviceError::Provider {
+        issuer: issuer.to_owned(),
+        source,
     };
-    let device = metadata.device_authorization_endpoint.as_ref();
-    let device = endpoint(device, "device_authorization_endpoint")?;
-    let token = endpoint(metadata.token_endpoint.as_ref(), "token_endpoint")?;
+    let metadata = client.metadata(issuer).await.map_err(failed)?;
+    let device = provider::endpoint(&metadata, Endpoint::DeviceAuthorization).map_err(failed)?;
+    let token = provider::endpoint(&metadata, Endpoint::Token).map_err(failed)?;
 
     let form = form(&[("client_id", client_id), ("scope", scope)]);
-    let answer = web_client::ask(&device, Ask::Form(form), authorities).await?;
+    let answer = client.post(&device, form).await.map_err(failed)?;
     if !answer.status.is_success() {
-        return Err(refusal(&answer.body));
+        return Err(refusal(&answer));
     }
     let authorization: Authorization =
-        serde_json::from_slice(&answer.body).map_err(DeviceError::Answer)?;
+        serde_json::from_str(&answer.text).map_err(DeviceError::Answer)?;
     tell(&authorization).map_err(DeviceError::Tell)?;
 
     let patience = Duration::from_secs(authorization.expires_in.min(LONGEST_WAIT));
@@ -96,17 +99,23 @@ pub(super) async fn log_in(
             ("device_code", &authorization.device_code),
             ("client_id", client_id),
         ]);
-        let answer = match web_client::ask(&token, Ask::Form(form), authorities).await {
+        let answer = match client.post(&token, form).await {
             Ok(answer) => answer,
             // RFC 8628 §3.5: a connection that times out is a reason to ask more slowly.
-            Err(WebError::Timeout { .. }) => {
+            Err(error) if error.is_timeout() => {
                 interval = interval.saturating_mul(2).min(LONGEST_INTERVAL);
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(failed(error)),
         };
-        let answer: TokenAnswer =
-            serde_json::from_slice(&answer.body).map_err(DeviceError::Answer)?;
+        let answer: TokenAnswer = match serde_json::from_str(&answer.text) {
+            Ok(answer) => answer,
+            // RFC 6749 §5.2 has its reasons in JSON; a page of an error has none.
+            Err(_) if !answer.status.is_success() => {
+                return Err(DeviceError::Status(answer.status));
+            }
+            Err(error) => return Err(DeviceError::Answer(error)),
+        };
         match (
             answer.error.as_deref(),
             answer.id_token.or(answer.access_token),
@@ -130,13 +139,13 @@ fn form(pairs: &[(&str, &str)]) -> String {
         .finish()
 }
 
-fn refusal(body: &[u8]) -> DeviceError {
-    match serde_json::from_slice::<TokenAnswer>(body) {
+fn refusal(reply: &Reply) -> DeviceError {
+    match serde_json::from_str::<TokenAnswer>(&reply.text) {
         Ok(answer) => {
             let text = answer.error_description.or(answer.error);
             DeviceError::Refused(shown(text.as_deref().unwrap_or("it does not say why")))
         }
-        Err(error) => DeviceError::Answer(error),
+        Err(_) => DeviceError::Status(reply.status),
     }
 }
 

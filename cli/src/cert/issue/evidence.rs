@@ -4,13 +4,13 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use countersign_api::proto::attestation::Evidence;
+use countersign_api::x509_proof::{Certificate, CertificateFiles, ProofError};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::IssueArguments;
 use super::device::{self, DeviceError};
-use crate::oidc::OidcError;
-use crate::web_client::{self, Ask, WebError};
+use crate::provider::{Client, ProviderError, checked_url};
 
 /// The longest proof that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -33,7 +33,7 @@ pub(crate) enum EvidenceError {
     )]
     NoCi,
     #[error("GitHub gives no token for this job")]
-    GitHub(#[source] WebError),
+    GitHub(#[source] ProviderError),
     #[error("GitHub gives no token for this job: it answered {0}")]
     GitHubStatus(http::StatusCode),
     #[error("GitHub's answer is not a token")]
@@ -41,15 +41,25 @@ pub(crate) enum EvidenceError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
-    Provider(#[from] OidcError),
+    Proof(#[from] ProofError),
     #[error("cannot start")]
     Runtime(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// A proof that is ready to be sent, or to be made for a connection.
+pub(super) enum Shown {
+    Token(Evidence),
+    Certificate(Certificate),
+}
+
 /// Obtains the proof that the arguments name.
-pub(super) async fn obtain(arguments: &IssueArguments) -> Result<Evidence, EvidenceError> {
+pub(super) async fn obtain(arguments: &IssueArguments) -> Result<Shown, EvidenceError> {
     if let Some(path) = &arguments.join_token_file {
-        return Ok(Evidence::JoinToken(read(path)?.to_string()));
+        return Ok(Shown::Token(Evidence::JoinToken(read(path)?.to_string())));
+    }
+    if let (Some(chain), Some(key)) = (&arguments.x509_proof, &arguments.x509_key) {
+        let (chain, key) = (chain.clone(), key.clone());
+        return Ok(Shown::Certificate(CertificateFiles { chain, key }.read()?));
     }
     let jwt = if let Some(path) = &arguments.jwt_file {
         read(path)?
@@ -63,7 +73,7 @@ pub(super) async fn obtain(arguments: &IssueArguments) -> Result<Evidence, Evide
     } else {
         ci_job(&arguments.audience, arguments.provider_ca.as_deref()).await?
     };
-    Ok(Evidence::Jwt(jwt.to_string()))
+    Ok(Shown::Token(Evidence::Jwt(jwt.to_string())))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, EvidenceError> {
@@ -126,15 +136,15 @@ async fn github(
     struct Answer {
         value: String,
     }
-    let mut url = web_client::parse_url(url).map_err(EvidenceError::GitHub)?;
+    let mut url = checked_url(url).map_err(EvidenceError::GitHub)?;
     url.query_pairs_mut().append_pair("audience", audience);
-    let answer = web_client::ask(&url, Ask::GetWithToken(bearer), authorities)
+    let answer = Client::new(authorities)
+        .get_as(&url, bearer)
         .await
         .map_err(EvidenceError::GitHub)?;
     if !answer.status.is_success() {
         return Err(EvidenceError::GitHubStatus(answer.status));
     }
-    let answer: Answer =
-        serde_json::from_slice(&answer.body).map_err(EvidenceError::GitHubAnswer)?;
+    let answer: Answer = serde_json::from_str(&answer.text).map_err(EvidenceError::GitHubAnswer)?;
     token("GitHub's answer", &answer.value)
 }

@@ -1,7 +1,7 @@
 //! `countersign cert issue`: an X.509-SVID from the CA, for whoever proves who it is.
 //!
 //! ```text
-//! evidence (join token, file, CI job, device grant) ── ask (a new key, the CA) ── write (files, or JSON)
+//! evidence (join token, file, CI job, device grant, certificate) ── ask (a new key, the CA) ── write (files, or JSON)
 //! ```
 
 mod ask;
@@ -20,13 +20,14 @@ use self::write::{Files, WriteError};
 use super::source::runtime;
 use super::trust::Roots;
 use super::{CertError, ReadError};
+use crate::args::trust_domain;
 use crate::instant::{SignedDuration, parse_signed_duration};
 use crate::mesh_state::MeshState;
 use crate::output::{Answer, Format, Output};
 
 /// `countersign cert issue`
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("evidence").required(true).args(["join_token_file", "jwt_file", "jwt_env", "ci", "device"])))]
+#[command(group(ArgGroup::new("evidence").required(true).args(["join_token_file", "jwt_file", "jwt_env", "ci", "device", "x509_proof"])))]
 pub(crate) struct IssueArguments {
     /// The CA, host:port [default: that of the mesh in the state directory]
     #[arg(long, value_name = "HOST:PORT", requires = "bundle")]
@@ -35,7 +36,7 @@ pub(crate) struct IssueArguments {
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
     /// The trust domain [default: the one that the roots name]
-    #[arg(long, value_name = "TD", value_parser = TrustDomain::parse)]
+    #[arg(long, value_name = "TD", value_parser = trust_domain)]
     trust_domain: Option<TrustDomain>,
     /// The state directory of a mesh that is up
     #[arg(long, value_name = "DIR", default_value = crate::mesh_state::DEFAULT_DIRECTORY)]
@@ -55,6 +56,12 @@ pub(crate) struct IssueArguments {
     /// Prove it by logging in to this OpenID provider on another device (RFC 8628)
     #[arg(long, value_name = "ISSUER", requires = "client_id")]
     device: Option<String>,
+    /// Prove it by this existing certificate, with its chain (PEM), of a root that the CA is configured for
+    #[arg(long, value_name = "FILE", requires = "x509_key")]
+    x509_proof: Option<PathBuf>,
+    /// The private key of --x509-proof (PEM); it signs the request, and is not sent
+    #[arg(long, value_name = "FILE", requires = "x509_proof")]
+    x509_key: Option<PathBuf>,
     /// Whom a CI job's token is for: an audience that the CA takes
     #[arg(long, default_value = "countersign")]
     audience: String,

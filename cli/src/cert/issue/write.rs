@@ -91,9 +91,26 @@ fn temporary(path: &Path, mode: u32) -> io::Result<NamedTempFile> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
+    match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(unwritable(directory, "is not a directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(unwritable(
+                directory,
+                "is not there; make that directory first",
+            ));
+        }
+        Err(error) => return Err(error),
+    }
     tempfile::Builder::new()
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(directory)
+        // Without the temporary name, which nobody has given it.
+        .map_err(|error| io::Error::from(error.kind()))
+}
+
+fn unwritable(directory: &Path, problem: &str) -> io::Error {
+    io::Error::other(format!("{} {problem}", directory.display()))
 }
 
 impl Issued {

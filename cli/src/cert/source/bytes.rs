@@ -14,6 +14,9 @@ use super::{bundle, kubernetes};
 
 /// The most PEM blocks that are looked at.
 const MOST_BLOCKS: usize = 2000;
+/// What to do with a key that has no certificate beside it.
+const KEY_ALONE: &str = "its certificate is elsewhere, and `cat CERTIFICATE KEY | countersign cert inspect -` tells whether they \
+                         belong together";
 
 /// What a file's bytes are.
 pub(super) struct Read {
@@ -84,7 +87,7 @@ fn from_pem(bytes: &[u8], context: Context<'_>) -> Result<Read, BytesError> {
         let mut why: Vec<_> = remarks.into_iter().map(Remark::into_text).collect();
         let keys = group.keys.len();
         if keys > 0 {
-            why.push(format!("{keys} private key(s)"));
+            why.push(format!("{}; {KEY_ALONE}", count(keys, "private key")));
         }
         if why.is_empty() {
             why.push("PEM without a CERTIFICATE section".to_owned());
@@ -146,9 +149,18 @@ pub(super) fn pem_group(bytes: &[u8], context: Context<'_>) -> (Group, Vec<Remar
     (group, remarks)
 }
 
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("a {what}"),
+        number => format!("{number} {what}s"),
+    }
+}
+
 fn in_words(label: &str) -> String {
     match label {
-        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => "a certificate request".to_owned(),
+        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => {
+            "a certificate request, out of which a CA makes the certificate".to_owned()
+        }
         "X509 CRL" => "a certificate revocation list".to_owned(),
         "PUBLIC KEY" => "a public key".to_owned(),
         "PKCS7" => "a PKCS#7 container, which is not looked into".to_owned(),
@@ -178,7 +190,7 @@ fn other_der(bytes: &[u8]) -> String {
     } else if CertificateRevocationList::from_der(bytes).is_ok() {
         "it is a certificate revocation list".to_owned()
     } else if rustls::pki_types::PrivateKeyDer::try_from(bytes).is_ok() {
-        "it is a private key".to_owned()
+        format!("it is a private key; {KEY_ALONE}")
     } else {
         match X509Certificate::from_der(bytes) {
             Err(error) => format!("as a DER certificate it cannot be read ({error})"),
@@ -194,7 +206,8 @@ pub(super) fn from_pkcs12(bytes: &[u8], context: Context<'_>) -> Result<Read, By
     if group.certificates.is_empty() {
         let keys = group.keys.len();
         return Err(BytesError::NoCertificate(format!(
-            "a PKCS#12 file with {keys} key(s)"
+            "a PKCS#12 file with {}",
+            count(keys, "key")
         )));
     }
     leaf_first(&mut group);

@@ -4,34 +4,29 @@
 //! client certificate shows what it has. Nothing is trusted here, and nothing is sent after the
 //! handshake; whether the certificates are any good is for `findings` to say.
 
+mod capture;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::ResolvesClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
-    SignatureScheme,
-};
+use rustls::{AlertDescription, ClientConnection, ProtocolVersion};
 use serde::Serialize;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::X509Name;
 
-use super::super::facts::distinguished;
-use super::super::text::hexadecimal;
+use capture::Capture;
 
 /// How long connecting, and each wait for the server, may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a server may take to object to the client certificate, or to its absence. It does so after
 /// the handshake (RFC 8446 §4.4.2.4), so that silence means nothing.
 const OBJECTION_TIMEOUT: Duration = Duration::from_millis(1500);
-/// The most names of authorities that are kept of a server's request.
-const MOST_AUTHORITIES: usize = 200;
+/// The version that sidecars do not speak, by the name that it is shown with.
+pub(in crate::cert) const TLS12: &str = "TLS 1.2";
 
 /// What a handshake showed besides certificates. Its JSON form is stable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,7 +55,7 @@ pub(in crate::cert) struct Connection {
     pub(in crate::cert) possession: Result<(), String>,
 }
 
-/// A server's request for a client certificate (CertificateRequest, RFC 8446 §4.3.2), and what came of it.
+/// A server's request for a client certificate (CertificateRequest, RFC 8446 §4.3.2, RFC 5246 §7.4.4), and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::cert) struct ClientCertificate {
     /// Whether we presented one.
@@ -89,33 +84,57 @@ pub(in crate::cert) enum ClientOutcome {
 /// Why a server presented no certificate.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
-    #[error("{host}:{port}: cannot resolve the name")]
+    #[error(
+        "{host}:{port}: cannot resolve the name: {source}; is it right, and known outside of its cluster?"
+    )]
     Resolve {
         host: String,
         port: u16,
         source: io::Error,
     },
-    #[error("{host}:{port}: cannot connect")]
+    #[error("{host}:{port}: cannot connect: {source}; {}", hint(source))]
     Connect {
         host: String,
         port: u16,
         source: io::Error,
     },
-    #[error("{host}:{port}: no TLS 1.3 server certificate was presented")]
+    #[error(
+        "{host}:{port}: no TLS server certificate was presented; does it speak TLS, and at once?"
+    )]
     NothingPresented {
         host: String,
         port: u16,
         source: io::Error,
     },
     #[error(
-        "{host}:{port}: the server speaks no TLS 1.3, and Countersign speaks nothing older; \
-         `openssl s_client -showcerts -connect {host}:{port} </dev/null | countersign cert inspect -` shows its certificates"
+        "{host}:{port}: the server speaks nothing newer than TLS 1.1, which is not spoken here; \
+         `openssl s_client -tls1_1 -cipher DEFAULT@SECLEVEL=0 -showcerts -connect {host}:{port} </dev/null | countersign cert inspect -` \
+         shows its certificates"
     )]
     OldTls { host: String, port: u16 },
+    #[error(
+        "{host}:{port}: the server refuses every cipher suite and signature that is offered: those of TLS 1.3, and of TLS 1.2 with \
+         ephemeral keys and AEAD; `openssl s_client -cipher ALL:@SECLEVEL=0 -showcerts -connect {host}:{port} </dev/null | \
+         countersign cert inspect -` may show its certificates"
+    )]
+    NothingInCommon { host: String, port: u16 },
     #[error("{0:?} is not a server name")]
     ServerName(String),
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+}
+
+/// What to look at where no connection comes about.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "nobody listens there: is the port right, and does the server run?"
+        }
+        io::ErrorKind::TimedOut => {
+            "nobody answers: is the address right, and no firewall on the way?"
+        }
+        _ => "is the address right, and to be reached from here?",
+    }
 }
 
 /// How to make the handshake.
@@ -157,17 +176,35 @@ pub(super) fn present(
     let Some(certificates) = capture.presented.get() else {
         return Err(nothing_presented(host, port, outcome));
     };
-    let client_certificate = capture.asked.get().map(|asked| ClientCertificate {
-        outcome: match &outcome {
-            Ok(()) => objection(&mut connection, &mut socket, client.identity.is_some()),
-            Err(_) => ClientOutcome::Unknown,
-        },
-        ..asked.clone()
+    let presented = client.identity.is_some();
+    let version = connection.protocol_version();
+    let mut failure = outcome.err();
+    let client_certificate = capture.asked.get().map(|asked| {
+        let outcome = match (&failure, version) {
+            // Of TLS 1.2, the server has judged the client before the handshake ends (RFC 5246 §7.3).
+            (None, Some(ProtocolVersion::TLSv1_2)) => ClientOutcome::Accepted,
+            (None, _) => objection(&mut connection, &mut socket, presented),
+            (Some(error), Some(ProtocolVersion::TLSv1_2)) => {
+                tls_error(error).map_or(ClientOutcome::Unknown, |error| of_alert(error, presented))
+            }
+            (Some(_), _) => ClientOutcome::Unknown,
+        };
+        ClientCertificate {
+            outcome,
+            ..asked.clone()
+        }
     });
+    if let Some(asked) = &client_certificate
+        && asked.outcome != ClientOutcome::Unknown
+    {
+        // It has been told.
+        failure = None;
+    }
     let connection = Connection {
         address: address.to_string(),
-        version: connection.protocol_version().map(|version| match version {
-            rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
+        version: version.map(|version| match version {
+            ProtocolVersion::TLSv1_3 => "TLS 1.3".to_owned(),
+            ProtocolVersion::TLSv1_2 => TLS12.to_owned(),
             other => format!("{other:?}"),
         }),
         cipher_suite: connection
@@ -180,7 +217,7 @@ pub(super) fn present(
             .alpn_protocol()
             .map(|name| String::from_utf8_lossy(name).into_owned()),
         client_certificate,
-        failure: outcome.err().map(|error| error.to_string()),
+        failure: failure.map(|error| error.to_string()),
         possession: match capture.signature.get() {
             Some(Ok(())) => Ok(()),
             Some(Err(error)) => Err(error.to_string()),
@@ -200,11 +237,8 @@ fn nothing_presented(host: &str, port: u16, outcome: io::Result<()>) -> Handshak
         Err(error) => error,
         Ok(()) => io::ErrorKind::UnexpectedEof.into(),
     };
-    let tls = source
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let host = host.to_owned();
-    match tls {
+    match tls_error(&source) {
         Some(
             rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
             | rustls::Error::PeerIncompatible(
@@ -212,8 +246,15 @@ fn nothing_presented(host: &str, port: u16, outcome: io::Result<()>) -> Handshak
                 | rustls::PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
             ),
         ) => HandshakeError::OldTls { host, port },
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity,
+        )) => HandshakeError::NothingInCommon { host, port },
         _ => HandshakeError::NothingPresented { host, port, source },
     }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
 }
 
 /// Waits for what the server has to say of our certificate, or of there being none.
@@ -232,13 +273,20 @@ fn objection(
     match connection.process_new_packets() {
         // A session ticket, or data: the server is content.
         Ok(_) => ClientOutcome::Accepted,
-        Err(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)) => {
+        Err(error) => of_alert(&error, presented),
+    }
+}
+
+/// What an alert says of our certificate, or of there being none.
+fn of_alert(error: &rustls::Error, presented: bool) -> ClientOutcome {
+    match error {
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             ClientOutcome::Required
         }
-        Err(rustls::Error::AlertReceived(_)) if presented => ClientOutcome::Refused,
+        rustls::Error::AlertReceived(_) if presented => ClientOutcome::Refused,
         // Servers that are older than the alert, or do not care for it, send another one.
-        Err(rustls::Error::AlertReceived(_)) => ClientOutcome::Required,
-        Err(_) => ClientOutcome::Unknown,
+        rustls::Error::AlertReceived(_) => ClientOutcome::Required,
+        _ => ClientOutcome::Unknown,
     }
 }
 
@@ -271,227 +319,4 @@ fn connect(
 fn server_name(host: &str) -> ServerName<'static> {
     ServerName::try_from(host.to_owned())
         .unwrap_or_else(|_| ServerName::from(std::net::Ipv4Addr::LOCALHOST))
-}
-
-/// Takes down what the server presents. It lets every certificate pass, so it must never guard data.
-#[derive(Debug)]
-struct Capture {
-    provider: Arc<CryptoProvider>,
-    /// What to present to a server that asks.
-    identity: Option<Arc<CertifiedKey>>,
-    presented: OnceLock<Vec<CertificateDer<'static>>>,
-    asked: OnceLock<ClientCertificate>,
-    signature: OnceLock<Result<(), rustls::Error>>,
-}
-
-impl Capture {
-    fn new(identity: Option<Arc<CertifiedKey>>) -> Self {
-        Self {
-            provider: Arc::new(aws_lc_rs::default_provider()),
-            identity,
-            presented: OnceLock::new(),
-            asked: OnceLock::new(),
-            signature: OnceLock::new(),
-        }
-    }
-
-    fn client_config(self: &Arc<Self>) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let verifier: Arc<dyn ServerCertVerifier> = Arc::<Self>::clone(self);
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_client_cert_resolver(Arc::<Self>::clone(self));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
-    }
-}
-
-impl ServerCertVerifier for Capture {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let chain = std::iter::once(end_entity).chain(intermediates);
-        let chain = chain
-            .map(|certificate| certificate.clone().into_owned())
-            .collect();
-        self.presented.get_or_init(|| chain);
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(CertificateError::BadSignature.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let verified = verify_tls13_signature(message, cert, dss, algorithms);
-        self.signature
-            .get_or_init(|| verified.as_ref().map(drop).map_err(Clone::clone));
-        verified
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
-/// The name of a signature scheme; some that OpenSSL offers have none in rustls (RFC 8446 §4.2.3).
-fn scheme_name(scheme: SignatureScheme) -> String {
-    match u16::from(scheme) {
-        0x0809 => "RSA_PSS_PSS_SHA256".to_owned(),
-        0x080a => "RSA_PSS_PSS_SHA384".to_owned(),
-        0x080b => "RSA_PSS_PSS_SHA512".to_owned(),
-        0x081a => "ECDSA_BRAINPOOLP256R1_SHA256".to_owned(),
-        0x081b => "ECDSA_BRAINPOOLP384R1_SHA384".to_owned(),
-        0x081c => "ECDSA_BRAINPOOLP512R1_SHA512".to_owned(),
-        _ => format!("{scheme:?}"),
-    }
-}
-
-impl ResolvesClientCert for Capture {
-    fn resolve(
-        &self,
-        root_hint_subjects: &[&[u8]],
-        schemes: &[SignatureScheme],
-    ) -> Option<Arc<CertifiedKey>> {
-        self.asked.get_or_init(|| ClientCertificate {
-            presented: self.identity.is_some(),
-            outcome: ClientOutcome::Unknown,
-            authorities: root_hint_subjects
-                .iter()
-                .take(MOST_AUTHORITIES)
-                .map(|der| match X509Name::from_der(der) {
-                    Ok((_, name)) => distinguished(&name),
-                    Err(_) => format!("(not a name) {}", hexadecimal(der)),
-                })
-                .collect(),
-            signature_algorithms: schemes.iter().copied().map(scheme_name).collect(),
-        });
-        self.identity.clone()
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use rustls::pki_types::PrivateKeyDer;
-    use rustls::server::WebPkiClientVerifier;
-    use rustls::{RootCertStore, ServerConfig, ServerConnection};
-
-    use super::*;
-
-    /// A server that demands a client certificate; gives its certificate and where it listens.
-    fn demanding_server() -> (CertificateDer<'static>, u16) {
-        let rcgen::CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        roots.add(cert.der().clone()).unwrap();
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .unwrap();
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(
-                vec![cert.der().clone()],
-                PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            let mut connection = ServerConnection::new(Arc::new(config)).unwrap();
-            while connection.is_handshaking() && connection.complete_io(&mut socket).is_ok() {}
-        });
-        (cert.der().clone(), port)
-    }
-
-    fn inspect(port: u16) -> Result<(Vec<CertificateDer<'static>>, Connection), HandshakeError> {
-        present("127.0.0.1", port, &Client::default(), TIMEOUT)
-    }
-
-    #[test]
-    fn a_server_that_demands_a_certificate_shows_its_own_and_what_it_demands() {
-        let (certificate, port) = demanding_server();
-        let (presented, connection) = inspect(port).unwrap();
-        assert_eq!(presented, [certificate]);
-        assert_eq!(connection.possession, Ok(()));
-        assert_eq!(connection.alpn.as_deref(), Some("h2"));
-        assert_eq!(connection.version.as_deref(), Some("TLS 1.3"));
-        assert_eq!(connection.key_exchange.as_deref(), Some("X25519MLKEM768"));
-        assert_eq!(
-            connection.cipher_suite.as_deref(),
-            Some("TLS_AES_256_GCM_SHA384")
-        );
-        let asked = connection.client_certificate.unwrap();
-        assert!(!asked.presented);
-        assert_eq!(asked.outcome, ClientOutcome::Required);
-        assert_eq!(asked.authorities, ["CN=rcgen self signed cert"]);
-        let schemes = asked.signature_algorithms;
-        assert!(
-            schemes.contains(&"ECDSA_NISTP256_SHA256".to_owned()),
-            "{schemes:?}"
-        );
-    }
-
-    #[test]
-    fn a_server_that_does_not_speak_tls_is_told() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            use std::io::Write as _;
-            let (mut socket, _) = listener.accept().unwrap();
-            socket
-                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                .unwrap();
-        });
-        let error = inspect(port).unwrap_err();
-        assert!(
-            matches!(error, HandshakeError::NothingPresented { .. }),
-            "{error:?}"
-        );
-    }
-
-    #[test]
-    fn a_server_of_old_tls_is_told() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        std::thread::spawn(move || {
-            use std::io::{Read as _, Write as _};
-            let (mut socket, _) = listener.accept().unwrap();
-            let _ = socket.read(&mut [0; 4096]).unwrap();
-            // A fatal alert: protocol_version (RFC 8446 §6).
-            socket.write_all(&[21, 3, 3, 0, 2, 2, 70]).unwrap();
-        });
-        let error = inspect(port).unwrap_err();
-        assert!(matches!(error, HandshakeError::OldTls { .. }), "{error:?}");
-    }
 }

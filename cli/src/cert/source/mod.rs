@@ -16,13 +16,14 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use url::Url;
 use zeroize::Zeroizing;
 
 pub(super) use self::bytes::BytesError;
 pub(super) use self::found::{Found, FoundKey, Group, Kind, MOST_CERTIFICATES, Remark};
 #[cfg(test)]
 pub(super) use self::handshake::ClientCertificate;
-pub(super) use self::handshake::{Client, ClientOutcome, Connection};
+pub(super) use self::handshake::{Client, ClientOutcome, Connection, TLS12};
 pub(super) use self::pem::write as write_pem;
 pub(super) use self::workload_api::{Updates, WorkloadApi, WorkloadApiError};
 
@@ -60,8 +61,12 @@ pub(crate) enum ReadError {
     File { path: PathBuf, source: io::Error },
     #[error("cannot read standard input")]
     Stdin(#[source] io::Error),
-    #[error("{0}: no such file, and neither host:port, unix:SOCKET nor namespace/pod")]
+    #[error(
+        "{0}: no such file, and neither host:port, unix:SOCKET nor namespace/pod; a server is given with its port (shop.example:443)"
+    )]
     UnknownTarget(String),
+    #[error("{url}: a URL; as a target, the server is {target}")]
+    Url { url: String, target: String },
     #[error("{origin}: {source}")]
     Bytes { origin: String, source: BytesError },
     #[error(transparent)]
@@ -96,7 +101,17 @@ impl Target {
                 namespace: namespace.to_owned(),
                 name: name.to_owned(),
             }),
-            None => Err(ReadError::UnknownTarget(text.to_owned())),
+            None => Err(match Url::parse(text) {
+                Ok(url) if url.has_host() => ReadError::Url {
+                    url: text.to_owned(),
+                    target: format!(
+                        "{}:{}",
+                        url.host_str().unwrap_or_default(),
+                        url.port_or_known_default().unwrap_or(443)
+                    ),
+                },
+                _ => ReadError::UnknownTarget(text.to_owned()),
+            }),
         }
     }
 
@@ -277,7 +292,13 @@ mod tests {
         let error = Target::parse("no/such/file").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no/such/file: no such file, and neither host:port, unix:SOCKET nor namespace/pod"
+            "no/such/file: no such file, and neither host:port, unix:SOCKET nor namespace/pod; \
+             a server is given with its port (shop.example:443)"
+        );
+        let error = Target::parse("https://shop.example/orders").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "https://shop.example/orders: a URL; as a target, the server is shop.example:443"
         );
     }
 
@@ -290,7 +311,11 @@ mod tests {
         };
         assert!(error(b"").starts_with("f: empty; expected certificates"));
         let key = b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-        assert_eq!(error(key), "f: no certificate in it: 1 private key(s)");
+        assert_eq!(
+            error(key),
+            "f: no certificate in it: a private key; its certificate is elsewhere, and \
+             `cat CERTIFICATE KEY | countersign cert inspect -` tells whether they belong together"
+        );
         let cut = b"-----BEGIN CERTIFICATE-----\nAAAA\n";
         assert_eq!(
             error(cut),

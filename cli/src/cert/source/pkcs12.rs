@@ -42,7 +42,7 @@ pub(crate) enum Pkcs12Error {
     )]
     Password,
     #[error(
-        "the PKCS#12 file is encrypted with {0}, which is not read here; `openssl pkcs12 -legacy -nodes -in FILE` writes PEM that is"
+        "the PKCS#12 file is encrypted with {0}, which is not read here; `openssl pkcs12 -legacy -noenc -in FILE` writes PEM that is read"
     )]
     Scheme(String),
 }

@@ -25,11 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why the Workload API gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WorkloadApiError {
-    #[error("cannot connect to {}; is a sidecar or SPIRE agent running there?", path.display())]
-    Connect {
-        path: PathBuf,
-        source: tonic::transport::Error,
-    },
+    #[error("cannot connect to {}: {reason}; is a sidecar or SPIRE agent running there?", path.display())]
+    Connect { path: PathBuf, reason: String },
     #[error(
         "the Workload API on {} has no identity for this process (it runs as user {user}): {reason}",
         path.display()
@@ -45,6 +42,15 @@ pub(crate) enum WorkloadApiError {
     Silent { path: PathBuf },
     #[error("the Workload API on {} has closed the stream", path.display())]
     Closed { path: PathBuf },
+}
+
+/// What has happened, below all that tonic calls it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// A connection.
@@ -71,9 +77,9 @@ impl WorkloadApi {
                 async move { UnixStream::connect(socket).await.map(TokioIo::new) }
             }))
             .await
-            .map_err(|source| WorkloadApiError::Connect {
+            .map_err(|error| WorkloadApiError::Connect {
                 path: path.to_owned(),
-                source,
+                reason: innermost(&error),
             })?;
         Ok(Self {
             path: path.to_owned(),
