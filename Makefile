@@ -83,7 +83,7 @@ test: ## Run unit, property and end-to-end tests
 	@$(call need,ssh-keygen,openssh-client); $(call need,gpg,gnupg); $(call need,python3,python3 python3-venv)
 	@$(call need,openssl,openssl); $(call need,softhsm2-util,softhsm2); $(call need,pkcs11-tool,opensc)
 	@$(call need,/usr/lib/postgresql/15/bin/initdb,postgresql-15)
-	@$(call need,etcd,etcd-server); $(call need,go,golang-go); $(call need,npm,npm)
+	@$(call need,etcd,etcd-server); $(call need,kubectl,kubernetes-client); $(call need,go,golang-go); $(call need,npm,npm)
 	@$(call need,mvn,maven); $(call need,java,openjdk-17-jre-headless); $(call need,unzip,unzip)
 	@$(MAKE) --no-print-directory test-tools & tools=$$!; \
 	$(MAKE) --no-print-directory build || { kill $$tools; exit 1; }; wait $$tools

@@ -3,9 +3,11 @@
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::tools::is_there;
 
 /// The Go client, built from `clients/go-spiffe`. `None`: there is no Go here, which has been told, and is a failure in CI.
 ///
@@ -93,19 +95,6 @@ impl Cache {
             _lock: lock,
         })
     }
-}
-
-/// A test that cannot run says so, and fails where nobody would read it.
-fn is_there(program: &str, from: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let there = env::split_paths(&path).any(|directory| directory.join(program).is_file());
-    if !there {
-        let missing = format!("{program} is missing; it comes from: {from}");
-        assert!(env::var("CI").as_deref() != Ok("true"), "{missing}");
-        // If standard error is gone there is nobody to tell.
-        let _ = writeln!(io::stderr(), "NOT TESTED: {missing}");
-    }
-    there
 }
 
 fn run(command: &mut Command) -> io::Result<()> {

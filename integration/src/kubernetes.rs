@@ -119,6 +119,24 @@ impl Cluster {
         self.directory.path().join(name)
     }
 
+    /// A file for `kubectl`, as a user who may do everything.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn kubeconfig(&self) -> io::Result<PathBuf> {
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {
+                "server": self.issuer(), "certificate-authority": self.path("ca.pem"),
+            }}],
+            "users": [{"name": "admin", "user": {"token": ADMIN_TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        });
+        let path = self.path("kubeconfig");
+        fs::write(&path, config.to_string())?;
+        Ok(path)
+    }
+
     /// Makes an object; returns it as the API server has it.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ pub mod http;
 pub mod kubernetes;
 pub mod loopback;
 pub mod mesh;
+pub mod oidc_provider;
 pub mod process;
 pub mod programs;
+pub mod shop;
 pub mod tools;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::http;
 use crate::loopback::Loopback;
 use crate::process::Program;
@@ -108,6 +110,15 @@ impl Mesh {
         fs::write(self.path(name), text)
     }
 
+    /// Adds to a file of the mesh.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be written.
+    pub fn append(&self, name: &str, more: &str) -> io::Result<()> {
+        let text = fs::read_to_string(self.path(name))?;
+        self.write(name, &format!("{text}{more}"))
+    }
+
     /// An address of the mesh.
     #[must_use]
     pub fn address(&self, host: u8, port: u16) -> SocketAddr {
@@ -143,6 +154,34 @@ impl Mesh {
         )?;
         until_ready("the control plane", self.control_ops())?;
         Ok(control)
+    }
+
+    /// Where the CA is asked.
+    #[must_use]
+    pub fn ca(&self) -> SocketAddr {
+        self.address(CORE, 15010)
+    }
+
+    /// The records of the issuance log, the oldest first.
+    ///
+    /// # Errors
+    /// The CA's command fails.
+    pub fn issuance_log(&self) -> io::Result<Vec<Value>> {
+        let output = Command::new(program("countersign-ca")?)
+            .args(["log", "export", "--config"])
+            .arg(self.path("ca.yaml"))
+            .output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&output.stderr).into_owned(),
+            ));
+        }
+        let mut records = Vec::new();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let mut line: Value = serde_json::from_str(line)?;
+            records.extend(line.get_mut("record").map(Value::take));
+        }
+        Ok(records)
     }
 
     /// The control plane's operator endpoint.

@@ -25,3 +25,21 @@ pub fn cached(path: &str, made_by: &str) -> io::Result<Option<PathBuf>> {
     writeln!(io::stderr(), "NOT RUN: {missing}")?;
     Ok(None)
 }
+
+/// Whether a program is in the PATH, which it gets there by `from`. A test that cannot run says so, and fails where nobody
+/// would read it.
+///
+/// # Panics
+/// It is not, and this is CI (`CI=true`).
+#[must_use]
+pub fn is_there(program: &str, from: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let there = env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !there {
+        let missing = format!("{program} is missing; it comes from: {from}");
+        assert!(env::var("CI").as_deref() != Ok("true"), "{missing}");
+        // If standard error is gone there is nobody to tell.
+        let _ = writeln!(io::stderr(), "NOT TESTED: {missing}");
+    }
+    there
+}

@@ -15,7 +15,6 @@ mod kubernetes;
 mod oidc_provider;
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -27,8 +26,6 @@ use countersign_identity::tls::ExpectedPeer;
 use countersign_identity::{Bundle, IdentityStore, SvidKey, TrustDomain, X509Svid, spiffe};
 use countersign_integration::mesh::{Mesh, TRUST_DOMAIN};
 use countersign_integration::process::Program;
-use countersign_integration::programs::program;
-use serde_json::Value;
 use tonic::{Code, Status};
 
 /// A CA of which only the attestors are of interest.
@@ -41,8 +38,7 @@ impl Ca {
     /// `more` is appended to the configuration.
     fn start(more: &str) -> Self {
         let mesh = Mesh::new("{defaultTtl: 1h}", &[]).unwrap();
-        let config = fs::read_to_string(mesh.path("ca.yaml")).unwrap();
-        mesh.write("ca.yaml", &format!("{config}{more}")).unwrap();
+        mesh.append("ca.yaml", more).unwrap();
         let program = mesh.start_ca().unwrap();
         Self { mesh, program }
     }
@@ -87,17 +83,8 @@ impl Ca {
 
     /// The kind and the detail of the last attestation in the issuance log.
     fn last_attestation(&self) -> (String, String) {
-        let output = Command::new(program("countersign-ca").unwrap())
-            .args(["log", "export", "--config"])
-            .arg(self.mesh.path("ca.yaml"))
-            .output()
-            .unwrap();
-        let log = String::from_utf8(output.stdout).unwrap();
-        let mut records = log.lines().filter_map(|line| {
-            let mut line: Value = serde_json::from_str(line).unwrap();
-            line.get_mut("record").map(Value::take)
-        });
-        let line = records.next_back().unwrap();
+        let log = self.mesh.issuance_log().unwrap();
+        let line = log.last().unwrap();
         let text = |name: &str| line["attestation"][name].as_str().unwrap().to_owned();
         (text("kind"), text("detail"))
     }

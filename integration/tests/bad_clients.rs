@@ -11,14 +11,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use countersign_integration::mesh::{Mesh, Workload, eventually, metric, until_ready};
-
-const ORDERS: Workload<'static> = Workload {
-    name: "orders",
-    host: 11,
-    port: 8080,
-    calls: &[],
-};
+use countersign_integration::mesh::{Mesh, eventually, metric, until_ready};
+use countersign_integration::shop::ORDERS;
 
 /// What the documentation promises, and what a busy machine may take longer.
 const LIMIT: Duration = Duration::from_secs(10 + 5);

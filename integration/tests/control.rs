@@ -25,12 +25,12 @@ use countersign_integration::programs::program;
 use serde_json::Value;
 use tonic::Code;
 
-use mesh::{Mesh, ORDERS, eventually};
+use mesh::{Mesh, POLICY, eventually};
 
 #[tokio::test]
 async fn a_sidecar_is_told_what_concerns_it_and_every_change_at_once() {
     let mesh = Mesh::new().await;
-    let first = mesh.commit(ORDERS);
+    let first = mesh.commit(POLICY);
     let control = mesh.start_control();
     mesh.until_ready().await;
     assert!(
@@ -85,7 +85,7 @@ async fn a_sidecar_is_told_what_concerns_it_and_every_change_at_once() {
     // The best of several: the bound is on the program, not on what else this machine does.
     let mut best = Duration::MAX;
     for round in 0..3 {
-        let commit = mesh.commit(&format!("{ORDERS}# {round}\n"));
+        let commit = mesh.commit(&format!("{POLICY}# {round}\n"));
         let committed = Instant::now();
         assert_eq!(sidecar.policy().await.revision, commit);
         best = best.min(committed.elapsed());
@@ -109,14 +109,14 @@ async fn a_sidecar_is_told_what_concerns_it_and_every_change_at_once() {
 #[tokio::test]
 async fn a_broken_commit_and_a_lost_repository_leave_the_last_good_policy() {
     let mesh = Mesh::new().await;
-    let good = mesh.commit(ORDERS);
+    let good = mesh.commit(POLICY);
     let control = mesh.start_control();
     mesh.until_ready().await;
     let orders = mesh.identity("shop", "orders").await;
     let mut sidecar = mesh.watch(&orders, "orders").await;
     assert_eq!(sidecar.policy().await.revision, good);
 
-    let bad = mesh.commit(&ORDERS.replace("action: allow", "action: alow"));
+    let bad = mesh.commit(&POLICY.replace("action: allow", "action: alow"));
     eventually("the commit is rejected", || {
         mesh.status()["policy"]["rejected"]["revision"] == bad.as_str()
     })
@@ -176,7 +176,7 @@ async fn without_a_good_commit_there_is_no_policy_and_ready_says_why() {
     assert!(matches!(sidecar.next().await.unwrap(), Kind::Bundle(_)));
     assert!(matches!(sidecar.next().await.unwrap(), Kind::Directory(_)));
     // The first policy that comes is the first good one.
-    let good = mesh.commit(ORDERS);
+    let good = mesh.commit(POLICY);
     let federated = sidecar.next().await.unwrap();
     assert!(matches!(federated, Kind::FederatedBundles(_)));
     assert!(matches!(sidecar.next().await.unwrap(), Kind::IssuerKeys(_)));
@@ -186,7 +186,7 @@ async fn without_a_good_commit_there_is_no_policy_and_ready_says_why() {
 #[tokio::test]
 async fn a_used_join_token_is_refused_and_said_so() {
     let mesh = Mesh::new().await;
-    mesh.commit(ORDERS);
+    mesh.commit(POLICY);
     let control = mesh.start_control();
     let used = fs::read(mesh.path("control.token")).unwrap_or_default();
     mesh.until_ready().await;

@@ -10,22 +10,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use countersign_integration::mesh::{Mesh, PATIENCE, Workload, until_ready};
+use countersign_integration::mesh::{Mesh, PATIENCE, until_ready};
+use countersign_integration::shop::{ORDERS, WEB};
 use serde_json::Value;
-
-const ORDERS: Workload<'static> = Workload {
-    name: "orders",
-    host: 11,
-    port: 8080,
-    calls: &[],
-};
-
-const WEB: Workload<'static> = Workload {
-    name: "web",
-    host: 13,
-    port: 80,
-    calls: &[(16001, "orders.shop:8080")],
-};
 
 const POLICY: &str = "\
 apiVersion: countersign.dev/v1

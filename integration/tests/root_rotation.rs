@@ -20,20 +20,13 @@ use countersign_integration::mesh::{
     Mesh, PATIENCE, TRUST_DOMAIN, Workload, eventually, metric, until_ready,
 };
 use countersign_integration::programs::program;
+use countersign_integration::shop::{self, ORDERS, POLICY};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// Speaks HTTP/1.1.
-const ORDERS: Workload<'static> = Workload {
-    name: "orders",
-    host: 11,
-    port: 8080,
-    calls: &[],
-};
 
 /// Speaks HTTP/2.
 const PAYMENTS: Workload<'static> = Workload {
@@ -43,21 +36,11 @@ const PAYMENTS: Workload<'static> = Workload {
     calls: &[],
 };
 
+/// Calls both; [`ORDERS`] speaks HTTP/1.1.
 const WEB: Workload<'static> = Workload {
-    name: "web",
-    host: 13,
-    port: 80,
     calls: &[(16001, "orders.shop:8080"), (16002, "payments.shop:9090")],
+    ..shop::WEB
 };
-
-const POLICY: &str = "\
-apiVersion: countersign.dev/v1
-kind: AccessPolicy
-metadata: {name: shop, namespace: shop}
-spec:
-  rules:
-  - {name: web, action: allow, from: [{workload: shop/web}]}
-";
 
 const NOT_AFTER: &str = "countersign_proxy_identity_not_after_timestamp_seconds";
 

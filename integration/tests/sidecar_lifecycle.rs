@@ -13,13 +13,12 @@ use std::thread;
 
 use countersign_integration::http;
 use countersign_integration::mesh::{Mesh, PATIENCE, Workload, eventually, metric, until_ready};
+use countersign_integration::shop::{self, POLICY, WEB};
 use serde_json::Value;
 
 const ORDERS: Workload<'static> = Workload {
-    name: "orders",
-    host: 11,
-    port: 8080,
     calls: &[(16001, "payments.shop:9090")],
+    ..shop::ORDERS
 };
 
 const PAYMENTS: Workload<'static> = Workload {
@@ -29,24 +28,8 @@ const PAYMENTS: Workload<'static> = Workload {
     calls: &[],
 };
 
-const POLICY: &str = "\
-apiVersion: countersign.dev/v1
-kind: AccessPolicy
-metadata: {name: orders, namespace: shop}
-spec:
-  rules:
-  - {name: web, action: allow, from: [{workload: shop/web}]}
-";
-
 const CONNECTED: &str = "countersign_proxy_control_connected";
 const NOT_AFTER: &str = "countersign_proxy_identity_not_after_timestamp_seconds";
-
-const WEB: Workload<'static> = Workload {
-    name: "web",
-    host: 13,
-    port: 80,
-    calls: &[(16001, "orders.shop:8080")],
-};
 
 fn mesh(svid: &str) -> Mesh {
     let mesh = Mesh::new(svid, &[ORDERS, PAYMENTS, WEB]).unwrap();

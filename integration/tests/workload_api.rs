@@ -9,32 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use countersign_integration::clients::{go_client, python_client};
-use countersign_integration::mesh::{Mesh, Workload, eventually, until_ready};
+use countersign_integration::mesh::{Mesh, eventually, until_ready};
 use countersign_integration::process::Program;
+use countersign_integration::shop::{ORDERS, POLICY, WEB};
 use serde_json::Value;
-
-const ORDERS: Workload<'static> = Workload {
-    name: "orders",
-    host: 11,
-    port: 8080,
-    calls: &[],
-};
-
-const WEB: Workload<'static> = Workload {
-    name: "web",
-    host: 13,
-    port: 80,
-    calls: &[],
-};
-
-const POLICY: &str = "\
-apiVersion: countersign.dev/v1
-kind: AccessPolicy
-metadata: {name: orders, namespace: shop}
-spec:
-  rules:
-  - {name: web, action: allow, from: [{workload: shop/web}]}
-";
 
 const ID: &str = "spiffe://shop.example/ns/shop/sa/web";
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use countersign_integration::process::Program;
 
-use super::mesh::{Mesh, ORDERS, eventually};
+use super::mesh::{Mesh, POLICY, eventually};
 
 /// An SSH key that can sign commits, in a file of the mesh's directory.
 struct Key {
@@ -92,7 +92,7 @@ async fn only_commits_of_listed_signers_reach_a_sidecar() {
     let mesh = Mesh::with("repository: policy, signers: {ssh: allowed_signers}").await;
     let (alice, mallory) = (Key::new(&mesh, "alice"), Key::new(&mesh, "mallory"));
     alice.list(&mesh);
-    let signed = alice.commit(&mesh, ORDERS);
+    let signed = alice.commit(&mesh, POLICY);
     let control = mesh.start_control();
     mesh.until_ready().await;
     let orders = mesh.identity("shop", "orders").await;
@@ -102,14 +102,14 @@ async fn only_commits_of_listed_signers_reach_a_sidecar() {
     assert_eq!(signature["signer"], "dev@example.org");
     assert_eq!(signature["key"], alice.fingerprint.as_str());
 
-    let unsigned = mesh.commit(&ORDERS.replace("shop/web", "shop/nobody"));
+    let unsigned = mesh.commit(&POLICY.replace("shop/web", "shop/nobody"));
     let reason = refused(&mesh, &control, &unsigned, &signed).await;
     assert!(
         reason.starts_with(&format!("signature: commit {unsigned} is not signed; ")),
         "{reason}"
     );
 
-    let strange = mallory.commit(&mesh, &ORDERS.replace("shop/web", "shop/mallory"));
+    let strange = mallory.commit(&mesh, &POLICY.replace("shop/web", "shop/mallory"));
     let reason = refused(&mesh, &control, &strange, &signed).await;
     assert!(
         reason.starts_with(&format!(
@@ -123,11 +123,11 @@ async fn only_commits_of_listed_signers_reach_a_sidecar() {
     let public = fs::read_to_string(format!("{}.pub", mallory.path)).unwrap();
     mesh.write_policy("allowed_signers", &format!("mallory@example.org {public}"));
     mesh.git(&["config", "gpg.ssh.allowedSignersFile", "allowed_signers"]);
-    let strange = mallory.commit(&mesh, ORDERS);
+    let strange = mallory.commit(&mesh, POLICY);
     refused(&mesh, &control, &strange, &signed).await;
 
     // The first that the sidecar hears of all this is what a signer has put on top of it.
-    let last = alice.commit(&mesh, &ORDERS.replace("shop/web", "shop/checkout"));
+    let last = alice.commit(&mesh, &POLICY.replace("shop/web", "shop/checkout"));
     assert_eq!(sidecar.policy().await.revision, last);
     eventually("nothing is rejected any more", || {
         mesh.status()["policy"]["rejected"].is_null()
@@ -152,8 +152,8 @@ async fn a_plain_directory_with_signers_is_a_mistake_of_the_configuration() {
 #[tokio::test]
 async fn rollbacks_and_force_pushes_reach_the_sidecar_and_are_told() {
     let mesh = Mesh::new().await;
-    let first = mesh.commit(ORDERS);
-    let second = mesh.commit(&ORDERS.replace("shop/web", "shop/checkout"));
+    let first = mesh.commit(POLICY);
+    let second = mesh.commit(&POLICY.replace("shop/web", "shop/checkout"));
     let control = mesh.start_control();
     mesh.until_ready().await;
     let orders = mesh.identity("shop", "orders").await;
@@ -172,7 +172,7 @@ async fn rollbacks_and_force_pushes_reach_the_sidecar_and_are_told() {
     })
     .await;
 
-    let third = mesh.commit(&ORDERS.replace("shop/web", "shop/partner"));
+    let third = mesh.commit(&POLICY.replace("shop/web", "shop/partner"));
     assert_eq!(sidecar.policy().await.revision, third);
     mesh.git(&["reset", "--quiet", "--hard", &first]);
     // In one step from `third` to a sibling of it.
@@ -190,15 +190,15 @@ async fn rollbacks_and_force_pushes_reach_the_sidecar_and_are_told() {
 #[tokio::test]
 async fn a_force_push_of_a_remote_is_followed_and_told() {
     let mesh = Mesh::with("repository: \"file://{}/policy\", interval: 100ms").await;
-    mesh.commit(ORDERS);
-    let one = mesh.commit(&ORDERS.replace("shop/web", "shop/one"));
+    mesh.commit(POLICY);
+    let one = mesh.commit(&POLICY.replace("shop/web", "shop/one"));
     let control = mesh.start_control();
     mesh.until_ready().await;
     let orders = mesh.identity("shop", "orders").await;
     let mut sidecar = mesh.watch(&orders, "orders").await;
     assert_eq!(sidecar.policy().await.revision, one);
 
-    mesh.write_policy("orders.yaml", &ORDERS.replace("shop/web", "shop/two"));
+    mesh.write_policy("orders.yaml", &POLICY.replace("shop/web", "shop/two"));
     mesh.git(&["commit", "--quiet", "--all", "--amend", "--message=other"]);
     let two = mesh.git(&["rev-parse", "HEAD"]);
     assert_eq!(sidecar.policy().await.revision, two);
@@ -218,7 +218,7 @@ async fn a_force_push_of_a_remote_is_followed_and_told() {
 #[tokio::test]
 async fn a_remote_that_is_down_is_told_with_its_age_until_it_is_back() {
     let mesh = Mesh::with("repository: \"file://{}/policy\", interval: 100ms").await;
-    let first = mesh.commit(ORDERS);
+    let first = mesh.commit(POLICY);
     let control = mesh.start_control();
     mesh.until_ready().await;
     let orders = mesh.identity("shop", "orders").await;
@@ -257,7 +257,7 @@ async fn a_remote_that_is_down_is_told_with_its_age_until_it_is_back() {
     assert_eq!(mesh.ops("/ready").unwrap().0, 200);
 
     fs::rename(mesh.path("down"), mesh.path("policy")).unwrap();
-    let second = mesh.commit(&ORDERS.replace("shop/web", "shop/checkout"));
+    let second = mesh.commit(&POLICY.replace("shop/web", "shop/checkout"));
     assert_eq!(sidecar.policy().await.revision, second);
     eventually("it is well again", || {
         mesh.status()["policy"]["sourceFailing"].is_null()
@@ -279,14 +279,14 @@ spec:
     expect: allow
 ";
     mesh.write_policy("orders.test.yaml", test);
-    let good = mesh.commit(ORDERS);
+    let good = mesh.commit(POLICY);
     let control = mesh.start_control();
     mesh.until_ready().await;
     let orders = mesh.identity("shop", "orders").await;
     let mut sidecar = mesh.watch(&orders, "orders").await;
     assert_eq!(sidecar.policy().await.revision, good);
 
-    let bad = mesh.commit(&ORDERS.replace("shop/web", "shop/checkout"));
+    let bad = mesh.commit(&POLICY.replace("shop/web", "shop/checkout"));
     let reason = refused(&mesh, &control, &bad, &good).await;
     let expected = "tests: orders.test.yaml:6:5: the test \"web takes orders\" failed: expected allow, got deny";
     assert!(reason.starts_with(expected), "{reason}");
@@ -295,6 +295,6 @@ spec:
         "orders.test.yaml",
         &test.replace("shop/web", "shop/checkout"),
     );
-    let tested = mesh.commit(&ORDERS.replace("shop/web", "shop/checkout"));
+    let tested = mesh.commit(&POLICY.replace("shop/web", "shop/checkout"));
     assert_eq!(sidecar.policy().await.revision, tested);
 }

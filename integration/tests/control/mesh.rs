@@ -19,20 +19,12 @@ use countersign_integration::http;
 use countersign_integration::loopback::Loopback;
 use countersign_integration::process::Program;
 use countersign_integration::programs::program;
+pub(crate) use countersign_integration::shop::POLICY;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use zeroize::Zeroizing;
-
-pub(crate) const ORDERS: &str = "\
-apiVersion: countersign.dev/v1
-kind: AccessPolicy
-metadata: {name: orders, namespace: shop}
-spec:
-  rules:
-  - {name: web, action: allow, from: [{workload: shop/web}]}
-";
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
