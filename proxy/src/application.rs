@@ -8,23 +8,27 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::net::TcpStream;
 
+use crate::counted::{self, ApplicationReader, ApplicationWriter};
 use crate::directory::OwnPort;
 use crate::http2::Client;
 use crate::judge::Permit;
 use crate::problem::Problem;
+use crate::telemetry::ByteCounters;
 
 /// Connections to the workload's own ports.
 pub(crate) struct Applications {
     /// How long a connection may take to open.
     connect_timeout: Duration,
+    bytes: ByteCounters,
     /// One shared HTTP/2 connection per port.
     http2: Mutex<HashMap<SocketAddr, Client>>,
 }
 
 impl Applications {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
+    pub(crate) fn new(connect_timeout: Duration, bytes: ByteCounters) -> Self {
         Self {
             connect_timeout,
+            bytes,
             http2: Mutex::default(),
         }
     }
@@ -34,7 +38,7 @@ impl Applications {
         &self,
         _permit: &Permit,
         port: &OwnPort,
-    ) -> Result<TcpStream, Problem> {
+    ) -> Result<(ApplicationReader, ApplicationWriter), Problem> {
         self.connect(port).await
     }
 
@@ -50,7 +54,8 @@ impl Applications {
         if let Some(client) = existing {
             return Ok(client);
         }
-        let stream = self.connect(port).await?;
+        let (reader, writer) = self.connect(port).await?;
+        let stream = tokio::io::join(reader, writer);
         let client = Client::handshake(stream).await.map_err(|error| {
             Problem::new(
                 StatusCode::BAD_GATEWAY,
@@ -66,7 +71,10 @@ impl Applications {
         Ok(client)
     }
 
-    async fn connect(&self, port: &OwnPort) -> Result<TcpStream, Problem> {
+    async fn connect(
+        &self,
+        port: &OwnPort,
+    ) -> Result<(ApplicationReader, ApplicationWriter), Problem> {
         let unreachable = |why: &dyn std::fmt::Display| {
             Problem::unavailable(
                 "application-unreachable",
@@ -84,6 +92,7 @@ impl Applications {
         stream
             .set_nodelay(true)
             .map_err(|error| unreachable(&error))?;
-        Ok(stream)
+        let ByteCounters { received, sent } = &self.bytes;
+        Ok(counted::split(stream, sent, received))
     }
 }

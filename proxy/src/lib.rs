@@ -9,6 +9,7 @@ pub mod backoff;
 mod balance;
 pub mod config;
 pub mod control;
+mod counted;
 pub mod detect;
 pub mod directory;
 pub mod drain;

@@ -89,6 +89,8 @@ pub(crate) struct Callee {
     /// What callers name on the wire.
     pub(crate) destination: SocketAddr,
     pub(crate) log: Log,
+    /// Its metrics.
+    pub(crate) registry: Registry,
 }
 
 /// A decision log that a test can read.
@@ -139,7 +141,13 @@ pub(crate) fn trust_domain() -> TrustDomain {
 }
 
 /// The parts of a sidecar of the workload `name`, but for its listeners.
-fn parts(store: &Arc<IdentityStore>, name: &str, limits: Limits, log: Log) -> Parts {
+fn parts(
+    store: &Arc<IdentityStore>,
+    name: &str,
+    limits: Limits,
+    log: Log,
+    registry: &mut Registry,
+) -> Parts {
     let config = format!(
         "workload: {name}\ntrustDomain: test\ncontrol: localhost:1\ninbound: 127.0.0.1:1\nops: 127.0.0.1:2\n\
          identity: {{ca: 'localhost:1', bundle: bundle.pem, joinTokenFile: token}}"
@@ -148,7 +156,7 @@ fn parts(store: &Arc<IdentityStore>, name: &str, limits: Limits, log: Log) -> Pa
         limits,
         ..Config::parse("proxy.yaml", &config).unwrap()
     };
-    let metrics = Metrics::new(&mut Registry::default());
+    let metrics = Metrics::new(registry);
     let dropped = metrics.decision_log_dropped().clone();
     Parts {
         config: Arc::new(config),
@@ -170,7 +178,8 @@ pub(crate) async fn callee(
 ) -> Callee {
     let store = ca.store("orders");
     let log = Log::default();
-    let parts = parts(&store, "orders", limits, log.clone());
+    let mut registry = Registry::default();
+    let parts = parts(&store, "orders", limits, log.clone(), &mut registry);
     let state = Arc::clone(&parts.state);
     let destination = SocketAddr::from(([10, 0, 0, 1], 8080));
     state.set_directory(Directory {
@@ -199,6 +208,7 @@ pub(crate) async fn callee(
         wire_address,
         destination,
         log,
+        registry,
     }
 }
 
@@ -207,6 +217,8 @@ pub(crate) struct Caller {
     pub(crate) store: Arc<IdentityStore>,
     /// Where the application connects to.
     pub(crate) listen: SocketAddr,
+    /// Its metrics.
+    pub(crate) registry: Registry,
 }
 
 /// Starts the sidecar of the workload `name`, whose directory says that `orders` is at `endpoints`.
@@ -217,7 +229,8 @@ pub(crate) async fn caller(
     limits: Limits,
 ) -> Caller {
     let store = ca.store(name);
-    let parts = parts(&store, name, limits, Log::default());
+    let mut registry = Registry::default();
+    let parts = parts(&store, name, limits, Log::default(), &mut registry);
     let state = Arc::clone(&parts.state);
     let service = Service {
         name: SERVICE.to_owned(),
@@ -240,7 +253,21 @@ pub(crate) async fn caller(
         protocol: DeclaredProtocol::Detect,
     };
     tokio::spawn(outbound::serve(Outbound::new(parts), listener, destination));
-    Caller { store, listen }
+    Caller {
+        store,
+        listen,
+        registry,
+    }
+}
+
+/// The value of the metric `name`, as it is exposed, its labels included and the prefix left out.
+pub(crate) fn metric(registry: &Registry, name: &str) -> Option<u64> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let name = format!("countersign_proxy_{name}");
+    let value = lines.find_map(|(of, value)| (of == name).then_some(value));
+    value.map(|value| value.parse().unwrap())
 }
 
 impl Callee {

@@ -27,13 +27,15 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Self::handshake_until(io, std::future::pending()).await
+        Self::handshake_until(io, std::future::pending(), drop).await
     }
 
-    /// As [`handshake`](Self::handshake); when `end` completes, the connection is closed with all calls on it.
+    /// As [`handshake`](Self::handshake); when `end` completes, the connection is closed with all calls on it. However it
+    /// ends, `ended` is told.
     pub(crate) async fn handshake_until<S>(
         io: S,
         end: impl Future<Output = ()> + Send + 'static,
+        ended: impl FnOnce(Result<(), h2::Error>) + Send + 'static,
     ) -> Result<Self, h2::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -47,7 +49,7 @@ impl Client {
             .handshake::<_, Bytes>(TurnFlush::new(io, turn.clone()))
             .await?;
         let closed = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&closed);
+        let is_closed = Arc::clone(&closed);
         tokio::spawn(async move {
             let driven = poll_fn(|cx| {
                 turn.advance();
@@ -57,10 +59,11 @@ impl Client {
                 result = driven => result,
                 () = end => Ok(()),
             };
-            ended.store(true, Ordering::Relaxed);
-            if let Err(error) = result {
+            is_closed.store(true, Ordering::Relaxed);
+            if let Err(error) = &result {
                 tracing::debug!(%error, "http/2 connection ended");
             }
+            ended(result);
         });
         Ok(Self { send, closed })
     }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Inbound;
+use crate::counted::{ApplicationReader, ApplicationWriter};
 use crate::directory::OwnPort;
 use crate::exchange::{self, ExchangeError, Side, exchange, is_repeatable, next_request};
 use crate::http1::{AddedHeaders, HeaderEdits, Limits, MessageReader, RequestHead};
@@ -24,7 +24,7 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
 /// A connection to the application, made for this caller's connection and kept as long.
 struct Application {
-    side: Side<OwnedReadHalf, OwnedWriteHalf>,
+    side: Side<ApplicationReader, ApplicationWriter>,
     /// When its last response had been read.
     idle_since: Instant,
 }
@@ -156,8 +156,7 @@ where
         let callee = match application {
             Some(application) => application,
             None => {
-                let stream = inbound.applications.dial(permit, port).await?;
-                let (reader, writer) = stream.into_split();
+                let (reader, writer) = inbound.applications.dial(permit, port).await?;
                 let reader = MessageReader::new(reader);
                 application.insert(Application {
                     side: Side { reader, writer },

@@ -48,7 +48,10 @@ impl Inbound {
         let limits = parts.config.limits;
         Arc::new(Self {
             judge: Judge::new(parts.clone()),
-            applications: Applications::new(limits.connect_timeout),
+            applications: Applications::new(
+                limits.connect_timeout,
+                parts.metrics.bytes(Direction::Inbound).clone(),
+            ),
             http1: limits.http1(),
             parts,
         })

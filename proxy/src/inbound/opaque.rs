@@ -63,7 +63,7 @@ async fn carry<R: AsyncRead + Unpin>(
     let started = Instant::now();
     match inbound.applications.dial(&permit, port).await {
         Ok(application) => {
-            if let Err(error) = relay((reader, writer), application.into_split()).await {
+            if let Err(error) = relay((reader, writer), application).await {
                 tracing::debug!(port = port.port, %error, "an opaque connection broke off");
             }
         }

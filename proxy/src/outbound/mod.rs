@@ -17,11 +17,13 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::balance;
 use crate::config::OutboundListener;
+use crate::counted;
 use crate::detect::{DEFAULT_TIMEOUT, Detected, OpaqueReason, Protocol, declared_or_detected};
 use crate::directory::{DeclaredProtocol, Service};
 use crate::http1::{Limits, MessageReader};
 use crate::parts::Parts;
 use crate::problem::Problem;
+use crate::telemetry::{ByteCounters, Direction};
 use crate::wire::{EndpointState, Wire, WireError};
 
 /// What every outbound call has need of.
@@ -44,7 +46,11 @@ impl Outbound {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let limits = parts.config.limits;
         Arc::new(Self {
-            wire: Wire::new(Arc::clone(&parts.identity), limits.connect_timeout),
+            wire: Wire::new(
+                Arc::clone(&parts.identity),
+                limits.connect_timeout,
+                parts.metrics.clone(),
+            ),
             http1: limits.http1(),
             parts,
         })
@@ -119,7 +125,7 @@ pub(crate) async fn serve(
 }
 
 /// One connection of the application: find the protocol, then carry its calls.
-async fn connection(outbound: Arc<Outbound>, mut tcp: TcpStream, destination: Destination) {
+async fn connection(outbound: Arc<Outbound>, tcp: TcpStream, destination: Destination) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "an application's connection broke at once");
         return;
@@ -130,7 +136,9 @@ async fn connection(outbound: Arc<Outbound>, mut tcp: TcpStream, destination: De
             .map_or(DeclaredProtocol::Detect, |service| service.protocol),
         declared => declared,
     };
-    let detected = declared_or_detected(declared, &mut tcp, DEFAULT_TIMEOUT).await;
+    let ByteCounters { received, sent } = outbound.parts.metrics.bytes(Direction::Outbound);
+    let (mut reader, writer) = counted::split(tcp, received, sent);
+    let detected = declared_or_detected(declared, &mut reader, DEFAULT_TIMEOUT).await;
     // What broke before it said anything is no call.
     let Ok(Detected { protocol, buffered }) = detected else {
         return;
@@ -138,17 +146,17 @@ async fn connection(outbound: Arc<Outbound>, mut tcp: TcpStream, destination: De
     let _undrained = outbound.parts.drain.connection();
     match protocol {
         Protocol::Http1 => {
-            let (reader, writer) = tcp.into_split();
             let reader = MessageReader::with_buffered(reader, buffered);
             http1::serve(&outbound, &destination, reader, writer).await;
         }
         Protocol::Http2 => {
-            let (reader, writer) = tcp.into_split();
             let io = tokio::io::join(Cursor::new(buffered).chain(reader), writer);
             http2::serve(&outbound, &destination, io).await;
         }
         Protocol::Opaque(OpaqueReason::Ended) if buffered.is_empty() => {}
-        Protocol::Opaque(_) => opaque::carry(&outbound, &destination, buffered, tcp).await,
+        Protocol::Opaque(_) => {
+            opaque::carry(&outbound, &destination, buffered, reader, writer).await;
+        }
     }
 }
 

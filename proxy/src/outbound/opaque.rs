@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::{Destination, Outbound, unreachable};
+use crate::counted::{ApplicationReader, ApplicationWriter};
 use crate::relay::{RelayError, relay};
 use crate::telemetry::{CallProtocol, Direction};
 use crate::wire::ConnectRefused;
@@ -19,7 +19,8 @@ pub(super) async fn carry(
     outbound: &Arc<Outbound>,
     destination: &Destination,
     first: BytesMut,
-    mut tcp: TcpStream,
+    reader: ApplicationReader,
+    mut writer: ApplicationWriter,
 ) {
     let _live = outbound.parts.drain.call();
     let started = Instant::now();
@@ -28,7 +29,7 @@ pub(super) async fn carry(
         Ok(endpoint) => endpoint,
         Err(problem) => {
             tracing::warn!(%service, reason = problem.reason, "reset a connection: {}", problem.detail);
-            return reset(&tcp);
+            return writer.reset();
         }
     };
     let _in_flight = endpoint.begin();
@@ -36,11 +37,10 @@ pub(super) async fn carry(
         Ok(tunnel) => tunnel,
         Err(error) => {
             unreachable(service, &error);
-            return reset(&tcp);
+            return writer.reset();
         }
     };
-    let (reader, writer) = tcp.split();
-    let caller = (Cursor::new(first).chain(reader), writer);
+    let caller = (Cursor::new(first).chain(reader), &mut writer);
     let ended = relay(caller, tunnel.side.into_streams()).await;
     outbound
         .parts
@@ -53,7 +53,7 @@ pub(super) async fn carry(
             }
             _ => tracing::debug!(%service, %error, "an opaque connection broke off"),
         }
-        reset(&tcp);
+        writer.reset();
     }
 }
 
@@ -61,10 +61,4 @@ fn was_refused(error: &io::Error) -> bool {
     error
         .get_ref()
         .is_some_and(|source| source.is::<ConnectRefused>())
-}
-
-fn reset(tcp: &TcpStream) {
-    if let Err(error) = tcp.set_zero_linger() {
-        tracing::debug!(%error, "a connection could only be closed, not reset");
-    }
 }

@@ -91,15 +91,15 @@ names! {
 }
 
 names! {
-    /// Why a connection of the wire is not there, or there no more, although a call needed it.
+    /// Why a connection of the wire is not there, or there no more.
     pub enum WireFailure {
-        /// No TCP connection.
+        /// No TCP connection, or no session on it in time.
         Connect = "connect",
         /// No TLS session; see the handshake failures for why.
         Handshake = "handshake",
         /// The peer broke the rules of HTTP/2.
         Protocol = "protocol",
-        /// The connection broke with calls in flight.
+        /// The connection broke.
         Broken = "broken",
     }
 }

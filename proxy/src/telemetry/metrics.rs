@@ -110,7 +110,7 @@ struct PerProtocol {
     duration: Histogram,
 }
 
-/// Payload bytes between this sidecar and its own application.
+/// Bytes between this sidecar and its own application, heads of messages included.
 #[derive(Clone, Debug)]
 pub struct ByteCounters {
     /// From the side that made the calls.
@@ -414,12 +414,12 @@ impl DirectionFamilies {
             received: family(
                 registry,
                 "received_bytes",
-                "Payload bytes from the side that made the calls",
+                "Bytes between this sidecar and its application, from the side that made the calls",
             ),
             sent: family(
                 registry,
                 "sent_bytes",
-                "Payload bytes to the side that made the calls",
+                "Bytes between this sidecar and its application, to the side that made the calls",
             ),
         }
     }

@@ -18,8 +18,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::stream::{self, WireReader, WireWriter};
-use super::{ALPN_H2, belief};
+use super::{ALPN_H2, belief, failure};
 use crate::http2::Client;
+use crate::telemetry::{Direction, Metrics, WireFailure};
 
 /// How long a connection may be used whose peer presented an SVID of a root that is about to leave. The peer renews it
 /// within seconds; a new connection shows the new one.
@@ -68,6 +69,38 @@ pub(crate) enum WireError {
     },
 }
 
+impl WireError {
+    /// Counts an attempt that has come to nothing.
+    fn count(&self, metrics: &Metrics) {
+        let direction = Direction::Outbound;
+        let (reason, handshake) = match self {
+            // There was no attempt.
+            Self::NoIdentity => return,
+            Self::Connect { .. } | Self::TimedOut { .. } => (WireFailure::Connect, None),
+            Self::Handshake { error, .. } => {
+                let class = failure::of_handshake(error);
+                (WireFailure::Handshake, Some(class))
+            }
+            Self::WrongPeer { error, .. } => {
+                (WireFailure::Handshake, Some(failure::of_peer(error)))
+            }
+            Self::Broken { error, .. } => (broke(error), None),
+        };
+        metrics.wire_failed(direction, reason);
+        if let Some(class) = handshake {
+            metrics.handshake_failed(direction, class);
+        }
+    }
+}
+
+fn broke(error: &h2::Error) -> WireFailure {
+    if error.is_io() {
+        WireFailure::Broken
+    } else {
+        WireFailure::Protocol
+    }
+}
+
 /// The way to one peer: an address, and the only SPIFFE ID that it may present there.
 pub(crate) struct PeerConnection {
     address: SocketAddr,
@@ -77,6 +110,7 @@ pub(crate) struct PeerConnection {
     tls: Result<Arc<rustls::ClientConfig>, TlsError>,
     /// How long connecting and the handshakes may take together.
     limit: Duration,
+    metrics: Metrics,
     slot: Mutex<Slot>,
 }
 
@@ -128,6 +162,7 @@ impl PeerConnection {
         expected: SpiffeId,
         store: Arc<IdentityStore>,
         limit: Duration,
+        metrics: Metrics,
     ) -> Self {
         let tls = client_config(&store, ExpectedPeer::Id(expected.clone()), &[ALPN_H2]);
         Self {
@@ -136,6 +171,7 @@ impl PeerConnection {
             store,
             tls,
             limit,
+            metrics,
             slot: Mutex::default(),
         }
     }
@@ -177,10 +213,16 @@ impl PeerConnection {
     fn attempt(&self, presented: [u8; 32]) -> Attempt {
         let (address, expected, limit) = (self.address, self.expected.clone(), self.limit);
         let (store, tls) = (Arc::clone(&self.store), self.tls.clone());
+        let metrics = self.metrics.clone();
         async move {
-            tokio::time::timeout(limit, connect(address, expected, store, tls, presented))
+            let connecting = connect(address, expected, store, tls, presented, &metrics);
+            let connected = tokio::time::timeout(limit, connecting)
                 .await
-                .unwrap_or(Err(WireError::TimedOut { address, limit }))
+                .unwrap_or(Err(WireError::TimedOut { address, limit }));
+            if let Err(error) = &connected {
+                error.count(&metrics);
+            }
+            connected
         }
         .boxed()
         .shared()
@@ -193,6 +235,7 @@ async fn connect(
     store: Arc<IdentityStore>,
     tls: Result<Arc<rustls::ClientConfig>, TlsError>,
     presented: [u8; 32],
+    metrics: &Metrics,
 ) -> Result<Arc<Connected>, WireError> {
     let to_connect = |error| WireError::Connect {
         address,
@@ -225,7 +268,14 @@ async fn connect(
     // Without a bundle of its trust domain, the peer was not believed.
     let looked = Looked::new(&peer, bundle.unwrap_or(own), is_own);
 
-    let client = Client::handshake_until(tls, until_lost(peer.clone(), store, address))
+    let (open, metrics) = (metrics.wire_opened(Direction::Outbound), metrics.clone());
+    let ended = move |result: Result<(), h2::Error>| {
+        drop(open);
+        if let Err(error) = result {
+            metrics.wire_failed(Direction::Outbound, broke(&error));
+        }
+    };
+    let client = Client::handshake_until(tls, until_lost(peer.clone(), store, address), ended)
         .await
         .map_err(|error| WireError::Broken {
             address,

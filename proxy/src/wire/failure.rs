@@ -43,9 +43,11 @@ fn of_certificate(error: &CertificateError) -> HandshakeFailure {
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => HandshakeFailure::Expired,
         CertificateError::ApplicationVerificationFailure => HandshakeFailure::WrongIdentity,
+        // Ours, in words that rustls shows.
         CertificateError::Other(other) => other
             .0
-            .downcast_ref::<TlsError>()
+            .source()
+            .and_then(|source| source.downcast_ref::<TlsError>())
             .map_or(HandshakeFailure::Untrusted, of_peer),
         _ => HandshakeFailure::Untrusted,
     }

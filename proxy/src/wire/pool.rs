@@ -13,6 +13,7 @@ use super::stream::{WireReader, WireWriter};
 use crate::directory::{Directory, Endpoint};
 use crate::exchange::Side;
 use crate::http1::MessageReader;
+use crate::telemetry::Metrics;
 
 /// How long a tunnel may lie idle and yet be used again. The peer ends idle tunnels, too, but later, so that it does not
 /// end one that is just being used.
@@ -25,6 +26,7 @@ const IDLE_TUNNELS: usize = 256;
 pub(crate) struct Wire {
     store: Arc<IdentityStore>,
     connect_timeout: Duration,
+    metrics: Metrics,
     inner: Mutex<Inner>,
 }
 
@@ -55,10 +57,15 @@ pub(crate) struct Tunnel {
 pub(crate) struct InFlight(Arc<EndpointState>);
 
 impl Wire {
-    pub(crate) fn new(store: Arc<IdentityStore>, connect_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        store: Arc<IdentityStore>,
+        connect_timeout: Duration,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             store,
             connect_timeout,
+            metrics,
             inner: Mutex::default(),
         }
     }
@@ -76,6 +83,7 @@ impl Wire {
                 endpoint.spiffe_id.clone(),
                 Arc::clone(&self.store),
                 self.connect_timeout,
+                self.metrics.clone(),
             ))
         }));
         let state = Arc::new(EndpointState {
