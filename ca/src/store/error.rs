@@ -60,6 +60,17 @@ pub(crate) enum StoreError {
         /// Why not.
         error: sqlx::Error,
     },
+    /// Another process is at it.
+    #[error(
+        "another process has been opening or closing the database in {} for {} s; expected that to take a moment. Is a \
+         countersign-ca stopped or stuck there?", directory.display(), limit.as_secs()
+    )]
+    Opening {
+        /// The data directory.
+        directory: PathBuf,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// No connection, for longer than anybody should wait.
     #[error(
         "the database gave no connection within {} s; is it running, and reachable from here?", CONNECT_LIMIT.as_secs()

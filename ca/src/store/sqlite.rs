@@ -1,10 +1,10 @@
 //! SQLite: one file in the data directory.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -20,6 +20,8 @@ const FILE: &str = "ca.db";
 const PREDECESSORS: [&str; 2] = ["issuance.jsonl", "join-tokens"];
 /// How long a process waits for another one's transaction: `join-token` beside the server.
 const BUSY_LIMIT: Duration = Duration::from_secs(10);
+/// How long between two looks whether another process has opened the database.
+const TURN: Duration = Duration::from_millis(5);
 /// Readers see committed data and wait for nobody.
 const READERS: u32 = 4;
 
@@ -29,6 +31,7 @@ const READERS: u32 = 4;
 pub(super) struct Pools {
     writer: SqlitePool,
     readers: SqlitePool,
+    data_directory: PathBuf,
 }
 
 impl Pools {
@@ -42,6 +45,8 @@ impl Pools {
     }
 
     pub(super) async fn close(&self) {
+        // Without the lock it closes as well; then another process that opens it just now may be told that it is in use.
+        let _alone = alone(&self.data_directory).await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -57,6 +62,7 @@ pub(super) async fn open(data_directory: &Path) -> Result<Pools, StoreError> {
         }
     }
     let path = data_directory.join(FILE);
+    let _alone = alone(data_directory).await?;
     make_private(&path)?;
     sync_directory(data_directory)?;
     let options = SqliteConnectOptions::new()
@@ -90,12 +96,42 @@ pub(super) async fn open(data_directory: &Path) -> Result<Pools, StoreError> {
     let connect = async {
         let writer = pool(1).connect_with(options.clone()).await?;
         let readers = pool(READERS).connect_lazy_with(options);
-        Ok(Pools { writer, readers })
+        Ok(Pools {
+            writer,
+            readers,
+            data_directory: data_directory.to_owned(),
+        })
     };
     connect.await.map_err(|error| StoreError::Connect {
         place: path.display().to_string(),
         error,
     })
+}
+
+/// Waits until no other process is opening or closing the database. The first one to open it switches it to WAL, and the last
+/// one to close it removes the WAL; whoever opens it at that moment is told that it is locked at once, whatever the busy
+/// timeout is (wal.html, "Sometimes Queries Return SQLITE_BUSY In WAL Mode"). The lock is the kernel's, on the directory, and
+/// ends with the file: SQLite's own are on its files and of another kind.
+async fn alone(data_directory: &Path) -> Result<File, StoreError> {
+    let directory = File::open(data_directory).map_err(cannot("open", data_directory))?;
+    let deadline = Instant::now() + BUSY_LIMIT;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return Ok(directory),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(TURN).await;
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Opening {
+                    directory: data_directory.to_owned(),
+                    limit: BUSY_LIMIT,
+                });
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(cannot("lock", data_directory)(error).into());
+            }
+        }
+    }
 }
 
 /// SQLite makes its files as the process's umask says; the files beside the first one are made like that.

@@ -68,10 +68,21 @@ async fn commits_are_durable() {
 #[tokio::test]
 async fn many_first_starts_at_once_make_one_database() {
     let directory = tempfile::tempdir().unwrap();
-    let starts = (0..8).map(|_| open(directory.path()));
+    let starts = (0..16).map(|_| open(directory.path()));
     for start in futures_util::future::join_all(starts).await {
         start.unwrap();
     }
+}
+
+#[tokio::test]
+async fn who_opens_while_the_last_one_closes_finds_the_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let commands = (0..8).map(async |_| {
+        for _ in 0..8 {
+            open(directory.path()).await.unwrap().close().await;
+        }
+    });
+    futures_util::future::join_all(commands).await;
 }
 
 #[tokio::test]
