@@ -70,7 +70,11 @@ proptest! {
             .collect();
         if let Ok(read) = parse(&damaged) {
             prop_assert_eq!(read.bundle.x509_authorities().len(), 1);
-            prop_assert_eq!(parse(&read.to_json().unwrap()).unwrap(), read);
+            match read.to_json() {
+                Ok(text) => prop_assert_eq!(parse(&text).unwrap(), read),
+                // The type of the root's key is another now, and has no words.
+                Err(error) => prop_assert!(matches!(error, BundleJsonError::Jwk(_)), "{error}"),
+            }
         }
     }
 }
