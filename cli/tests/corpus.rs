@@ -18,7 +18,7 @@ const PACKAGE: &str = "cryptography-vectors==50.0.2";
 const REFUSED: [(&str, &str); 7] = [
     ("certificate revocation list", "not a certificate"),
     ("certificate request", "not a certificate"),
-    ("private key(s)", "only a key"),
+    ("a private key", "only a key"),
     (
         "is encrypted with",
         "schemes that protect nothing any more: RC2, triple DES",
