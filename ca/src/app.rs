@@ -30,8 +30,8 @@ use crate::authority::{Authorities, Authority, AuthorityError};
 use crate::config::Config;
 use crate::files::{FileError, cannot, private_directory};
 use crate::housekeeping;
-use crate::issue::Issuance;
 use crate::issue::token::TokenRules;
+use crate::issue::{Issuance, Samples};
 use crate::key_status::KeyStatus;
 use crate::log::{IssuanceLog, LogError};
 use crate::metrics::{AuthorityMetrics, LogMetrics, Metrics};
@@ -156,6 +156,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
                 .map(|oidc| oidc::issuer_name(&oidc.issuer)),
         },
         log,
+        samples: Samples::default(),
     });
     own_svid::issue(&issuance, &store).await?;
 

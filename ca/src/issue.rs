@@ -1,5 +1,6 @@
 //! How an SVID comes about, phase by phase: see [`Issuance::issue`], and, for tokens, [`token`].
 
+mod samples;
 pub(crate) mod token;
 
 use std::sync::Arc;
@@ -7,7 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use countersign_api::transport::Caller;
 use countersign_identity::{SpiffeId, X509Svid, spiffe};
-use rustls_pki_types::CertificateDer;
 
 use crate::attest::{Attested, Attestors, Evidence};
 use crate::authority::profile::BACKDATED;
@@ -16,6 +16,7 @@ use crate::csr::{self, ProvedKey};
 use crate::fault;
 use crate::log::{IssuanceLog, Record};
 use crate::refusal::Refusal;
+pub(crate) use samples::Samples;
 use token::TokenRules;
 
 /// How long SVIDs are valid.
@@ -65,6 +66,8 @@ pub(crate) struct Issuance {
     pub(crate) limits: TtlLimits,
     pub(crate) tokens: TokenRules,
     pub(crate) log: IssuanceLog,
+    /// What of the products has been verified.
+    pub(crate) samples: Samples,
 }
 
 /// An SVID that was checked but is in no log yet, and so must not leave.
@@ -75,7 +78,7 @@ impl Issuance {
     /// 1. **check**: the sender has the key, and asks for an allowed lifetime. Nothing has been used up yet.
     /// 2. **attest**: who is it? A join token is used up here.
     /// 3. **limit**: may that identity have an SVID of this CA, and for how long?
-    /// 4. **sign**, and check what was signed as a peer would.
+    /// 4. **sign**, and check what was signed: its form always, and by samples whether a peer would believe it ([`Samples`]).
     /// 5. **log**, and only then hand out.
     ///
     /// # Errors
@@ -156,16 +159,17 @@ impl Issuance {
         &self,
         attested: &Attested,
         key: &ProvedKey,
-        intermediate: &Intermediate,
+        intermediate: &Arc<Intermediate>,
         not_after: SystemTime,
         now: SystemTime,
     ) -> Result<Unlogged, Refusal> {
         let validity = (now - BACKDATED, not_after);
-        let chain: Vec<CertificateDer<'static>> = intermediate
+        let leaf = intermediate
             .sign(attested.id(), key.public_key(), validity)
             .await?;
-        let svid = X509Svid::from_chain(chain).map_err(Refusal::Product)?;
-        svid.verify(&self.authority.bundle(), now)
+        let svid = intermediate.svid(leaf).map_err(Refusal::Product)?;
+        self.samples
+            .verify(&svid, intermediate, &self.authority.bundle(), now)
             .map_err(Refusal::Product)?;
         Ok(Unlogged(svid))
     }

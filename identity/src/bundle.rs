@@ -3,6 +3,7 @@
 mod json;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -325,6 +326,15 @@ impl Bundle {
             .map(|(anchor, _)| anchor.clone())
             .collect();
         verify(&current)
+    }
+
+    /// When each of the anchors that are valid at `now` is.
+    pub(crate) fn anchors_valid_around(
+        &self,
+        now: SystemTime,
+    ) -> impl Iterator<Item = RangeInclusive<SystemTime>> {
+        let valid = self.terms.iter().filter(move |terms| terms.valid_at(now));
+        valid.map(|terms| terms.not_before..=terms.not_after)
     }
 
     /// Whether `anchor`, one of this bundle's, allows so many signing certificates below it

@@ -4,6 +4,7 @@
 //! somebody who is believed says so, today.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -184,8 +185,43 @@ pub struct X509Svid {
     chain: Vec<CertificateDer<'static>>,
     not_before: SystemTime,
     not_after: SystemTime,
+    /// When the leaf and all that is above it in the chain are valid.
+    chain_valid: RangeInclusive<SystemTime>,
     serial: String,
     thumbprint: [u8; 32],
+}
+
+/// What is above the leaves that one intermediate signs, checked once for all of them.
+#[derive(Clone, Debug)]
+pub struct SigningChain {
+    certificates: Vec<CertificateDer<'static>>,
+    /// When all of them are valid; none if there is none.
+    valid: Option<RangeInclusive<SystemTime>>,
+}
+
+impl SigningChain {
+    /// The certificate that signs leaves, and those above it up to the root, which is not among them.
+    ///
+    /// # Errors
+    /// One of them is not a signing certificate (X509-SVID §3.2, §4.1, §4.3).
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, SvidError> {
+        let valid = check_signing_certificates(&certificates)?;
+        Ok(Self {
+            certificates,
+            valid,
+        })
+    }
+
+    /// The SVID of a leaf under this chain, as [`X509Svid::from_chain`] reads it.
+    ///
+    /// # Errors
+    /// The first rule that the leaf breaks.
+    pub fn svid(&self, leaf: CertificateDer<'static>) -> Result<X509Svid, SvidError> {
+        let mut chain = Vec::with_capacity(1 + self.certificates.len());
+        chain.push(leaf);
+        chain.extend_from_slice(&self.certificates);
+        X509Svid::under(self.valid.clone(), chain)
+    }
 }
 
 impl X509Svid {
@@ -194,24 +230,20 @@ impl X509Svid {
     /// # Errors
     /// The first rule that it breaks.
     pub fn from_chain(chain: Vec<CertificateDer<'static>>) -> Result<Self, SvidError> {
-        let (leaf, intermediates) = chain.split_first().ok_or(SvidError::EmptyChain)?;
-        let malformed = |reason| SvidError::Malformed { index: 0, reason };
-        let certificate = x509::parse(leaf).map_err(malformed)?;
-        let id = leaf_id(&certificate)?;
-        check_leaf_usage(&certificate, &id)?;
-        for (index, intermediate) in (1..).zip(intermediates) {
-            check_signing_certificate(index, intermediate)?;
-        }
-        let mut thumbprint = [0; 32];
-        thumbprint.copy_from_slice(digest(&SHA256, leaf).as_ref());
-        Ok(Self {
-            not_before: x509::system_time(certificate.validity().not_before),
-            not_after: x509::system_time(certificate.validity().not_after),
-            serial: hex::encode(certificate.raw_serial()),
-            thumbprint,
-            id,
-            chain,
-        })
+        let (leaf, above) = chain.split_first().ok_or(SvidError::EmptyChain)?;
+        // The leaf first: what is wrong with it concerns the reader more.
+        let read = Leaf::read(leaf)?;
+        let above = check_signing_certificates(above)?;
+        Ok(read.svid(above, chain))
+    }
+
+    /// The SVID of a chain of which all but the leaf has been checked, and is valid at `above`.
+    fn under(
+        above: Option<RangeInclusive<SystemTime>>,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, SvidError> {
+        let leaf = Leaf::read(chain.first().ok_or(SvidError::EmptyChain)?)?;
+        Ok(leaf.svid(above, chain))
     }
 
     /// Verifies the chain up to an authority of `bundle`, valid at `now` (X509-SVID §5.1).
@@ -219,6 +251,19 @@ impl X509Svid {
     /// # Errors
     /// Why it is not believed.
     pub fn verify(&self, bundle: &Bundle, now: SystemTime) -> Result<(), SvidError> {
+        self.verified_when(bundle, now).map(drop)
+    }
+
+    /// As [`X509Svid::verify`]; says in addition when the answer is the same for this bundle. Signatures do not depend on the
+    /// time, and within that span no certificate of the chain and no authority that was believed begins or ends to be valid.
+    ///
+    /// # Errors
+    /// As [`X509Svid::verify`].
+    pub(crate) fn verified_when(
+        &self,
+        bundle: &Bundle,
+        now: SystemTime,
+    ) -> Result<RangeInclusive<SystemTime>, SvidError> {
         let id = || self.id.clone();
         if self.id.trust_domain() != bundle.trust_domain() {
             let trust_domain = bundle.trust_domain().clone();
@@ -265,7 +310,11 @@ impl X509Svid {
                 )
                 .map(drop)
             })
-            .map_err(|reason| self.path_error(reason, bundle))
+            .map_err(|reason| self.path_error(reason, bundle))?;
+        let authorities = bundle.anchors_valid_around(now);
+        Ok(authorities.fold(self.chain_valid.clone(), |span, valid| {
+            intersection(&span, &valid)
+        }))
     }
 
     /// Whom it names.
@@ -335,6 +384,64 @@ impl fmt::Debug for X509Svid {
             .field("not_after", &x509::rfc3339(self.not_after))
             .finish_non_exhaustive()
     }
+}
+
+/// What a good leaf says of itself.
+struct Leaf {
+    id: SpiffeId,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    serial: String,
+    thumbprint: [u8; 32],
+}
+
+impl Leaf {
+    fn read(leaf: &CertificateDer<'_>) -> Result<Self, SvidError> {
+        let malformed = |reason| SvidError::Malformed { index: 0, reason };
+        let certificate = x509::parse(leaf).map_err(malformed)?;
+        let id = leaf_id(&certificate)?;
+        check_leaf_usage(&certificate, &id)?;
+        let mut thumbprint = [0; 32];
+        thumbprint.copy_from_slice(digest(&SHA256, leaf).as_ref());
+        Ok(Self {
+            id,
+            not_before: x509::system_time(certificate.validity().not_before),
+            not_after: x509::system_time(certificate.validity().not_after),
+            serial: hex::encode(certificate.raw_serial()),
+            thumbprint,
+        })
+    }
+
+    fn svid(
+        self,
+        above: Option<RangeInclusive<SystemTime>>,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> X509Svid {
+        let Self {
+            id,
+            not_before,
+            not_after,
+            serial,
+            thumbprint,
+        } = self;
+        let own = not_before..=not_after;
+        X509Svid {
+            chain_valid: above.map_or_else(|| own.clone(), |above| intersection(&own, &above)),
+            id,
+            chain,
+            not_before,
+            not_after,
+            serial,
+            thumbprint,
+        }
+    }
+}
+
+fn intersection(
+    one: &RangeInclusive<SystemTime>,
+    other: &RangeInclusive<SystemTime>,
+) -> RangeInclusive<SystemTime> {
+    *one.start().max(other.start())..=*one.end().min(other.end())
 }
 
 /// The leaf's SPIFFE ID (X509-SVID §2, §3.1).
@@ -408,8 +515,23 @@ fn check_leaf_usage(certificate: &X509Certificate<'_>, id: &SpiffeId) -> Result<
     })
 }
 
-/// What a signing certificate below the bundle's authorities is (X509-SVID §3.2, §4.1, §4.3).
-fn check_signing_certificate(index: usize, der: &CertificateDer<'_>) -> Result<(), SvidError> {
+/// Checks what is above a leaf; says when all of it is valid.
+fn check_signing_certificates(
+    certificates: &[CertificateDer<'_>],
+) -> Result<Option<RangeInclusive<SystemTime>>, SvidError> {
+    let mut all: Option<RangeInclusive<SystemTime>> = None;
+    for (index, certificate) in (1..).zip(certificates) {
+        let valid = check_signing_certificate(index, certificate)?;
+        all = Some(all.map_or_else(|| valid.clone(), |all| intersection(&all, &valid)));
+    }
+    Ok(all)
+}
+
+/// What a signing certificate below the bundle's authorities is (X509-SVID §3.2, §4.1, §4.3); says when it is valid.
+fn check_signing_certificate(
+    index: usize,
+    der: &CertificateDer<'_>,
+) -> Result<RangeInclusive<SystemTime>, SvidError> {
     let malformed = |reason| SvidError::Malformed { index, reason };
     let not_signing = |problem| Err(SvidError::NotSigning { index, problem });
     let certificate = x509::parse(der).map_err(malformed)?;
@@ -426,9 +548,11 @@ fn check_signing_certificate(index: usize, der: &CertificateDer<'_>) -> Result<(
         return not_signing("it has no critical key usage that includes keyCertSign".to_owned());
     }
     let uris = x509::uri_names(&certificate).map_err(malformed)?;
+    let validity = certificate.validity();
+    let valid = x509::system_time(validity.not_before)..=x509::system_time(validity.not_after);
     // Without a SPIFFE ID it is no SVID, which is allowed, and its other URIs are its own affair.
     let Some(uri) = uris.iter().find(|uri| uri.starts_with("spiffe:")) else {
-        return Ok(());
+        return Ok(valid);
     };
     if uris.len() > 1 {
         return Err(SvidError::SeveralUriSans {
@@ -437,7 +561,7 @@ fn check_signing_certificate(index: usize, der: &CertificateDer<'_>) -> Result<(
         });
     }
     match SpiffeId::parse(uri) {
-        Ok(id) if id.path().is_empty() => Ok(()),
+        Ok(id) if id.path().is_empty() => Ok(valid),
         Ok(id) => not_signing(format!("its SPIFFE ID {id} has a path")),
         Err(error) => not_signing(format!("its URI {uri:?} is not a SPIFFE ID: {error}")),
     }

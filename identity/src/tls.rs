@@ -15,6 +15,7 @@
 //!   stale costs a full handshake instead of a refusal.
 //! - A client configuration is for one expectation, and its sessions are its own.
 
+mod peer;
 mod resumption;
 mod verifier;
 
@@ -34,6 +35,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use crate::spiffe::{SpiffeId, TrustDomain};
 use crate::store::IdentityStore;
 use crate::svid::{SvidError, X509Svid};
+pub use peer::PeerIdentity;
 use resumption::{ClientSessions, ServerSessions};
 use verifier::{OwnSvid, PeerVerifier};
 
@@ -199,62 +201,6 @@ pub fn server_name() -> ServerName<'static> {
     ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())
 }
 
-/// A peer that has proved its SPIFFE ID on a connection. Cheap to clone.
-///
-/// Only [`peer_of_accepted`] and [`peer_of_connected`] make it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerIdentity(Arc<X509Svid>);
-
-impl PeerIdentity {
-    /// A peer that no handshake has proved.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn of_test(svid: X509Svid) -> Self {
-        Self(Arc::new(svid))
-    }
-
-    /// Who it is.
-    #[must_use]
-    pub fn id(&self) -> &SpiffeId {
-        self.0.id()
-    }
-
-    /// When its proof expires.
-    #[must_use]
-    pub fn not_after(&self) -> SystemTime {
-        self.0.not_after()
-    }
-
-    /// The serial number of its certificate, in lower-case hexadecimal digits.
-    #[must_use]
-    pub fn serial(&self) -> &str {
-        self.0.serial()
-    }
-
-    /// The SHA-256 digest of its certificate.
-    #[must_use]
-    pub fn thumbprint(&self) -> [u8; 32] {
-        self.0.thumbprint()
-    }
-
-    /// Verifies its proof again, against its trust domain's bundle of the moment: what was good when the
-    /// connection was made may have expired, or its authority be gone, while the connection lasts.
-    ///
-    /// It checks two signatures: do so when [`IdentityStore::changes`] says that the bundle may have
-    /// changed. For the passing of time, [`PeerIdentity::not_after`] is enough.
-    ///
-    /// # Errors
-    /// Why it is not believed any more.
-    pub fn verify(&self, store: &IdentityStore, now: SystemTime) -> Result<(), SvidError> {
-        store.verify(&self.0, now)
-    }
-
-    /// The proof itself.
-    #[must_use]
-    pub fn svid(&self) -> &Arc<X509Svid> {
-        &self.0
-    }
-}
-
 /// The client at the other end of an accepted connection, verified as of `now`; none if it is
 /// anonymous, which only [`ClientAuth::Optional`] lets happen.
 ///
@@ -305,10 +251,9 @@ fn verified_peer(
         .iter()
         .map(|certificate| certificate.clone().into_owned())
         .collect();
-    let svid = X509Svid::from_chain(chain)?;
-    store.verify(&svid, now)?;
-    expected.check(svid.id(), store.bundle().trust_domain())?;
-    Ok(PeerIdentity(Arc::new(svid)))
+    let peer = PeerIdentity::verified(X509Svid::from_chain(chain)?, store, now)?;
+    expected.check(peer.id(), store.bundle().trust_domain())?;
+    Ok(peer)
 }
 
 /// The cryptography of all our TLS, given explicitly so that no process-wide default matters.

@@ -4,7 +4,8 @@
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use countersign_identity::{Bundle, SpiffeId, SvidError, SvidKey, TrustDomain, X509Svid};
+use countersign_identity::svid::SigningChain;
+use countersign_identity::{Bundle, SpiffeId, SvidError, SvidKey, TrustDomain};
 use rcgen::PublicKeyData as _;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
@@ -238,6 +239,8 @@ impl Authorities {
         root: &CertificateDer<'static>,
         now: SystemTime,
     ) -> Result<(), AuthorityError> {
+        let not_believed = |error| AuthorityError::from(InstallError::NotBelieved(error));
+        SigningChain::new(vec![intermediate.clone()]).map_err(not_believed)?;
         let signer = Intermediate::new(intermediate.clone(), key)?;
         let id = format!(
             "spiffe://{}/ns/countersign-system/sa/test",
@@ -251,11 +254,12 @@ impl Authorities {
             return Err(profile::ProfileError::NoRandomness.into());
         };
         let validity = (now, now + std::time::Duration::from_mins(1));
-        let chain = signer.sign(&id, proved.public_key(), validity).await?;
+        let leaf = signer.sign(&id, proved.public_key(), validity).await?;
         let bundle = Bundle::new(self.trust_domain.clone(), vec![root.clone()], 0)?;
-        X509Svid::from_chain(chain)
+        signer
+            .svid(leaf)
             .and_then(|svid| svid.verify(&bundle, now))
-            .map_err(|error| InstallError::NotBelieved(error).into())
+            .map_err(not_believed)
     }
 }
 

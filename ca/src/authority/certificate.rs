@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use countersign_identity::TrustDomain;
+use countersign_identity::{SvidError, TrustDomain};
 use rcgen::PublicKeyData;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -22,6 +22,9 @@ pub(crate) enum CertificateError {
     /// A leaf.
     #[error("it may not sign certificates: its basic constraints do not say CA:TRUE")]
     NotAnAuthority,
+    /// Not as SPIFFE has it.
+    #[error("{0}")]
+    Svid(Box<SvidError>),
     /// Of another trust domain.
     #[error("it is of the trust domain {found:?}, expected spiffe://{expected}")]
     OtherTrustDomain {
@@ -33,6 +36,12 @@ pub(crate) enum CertificateError {
     /// Not yet, or no more.
     #[error("it {0}; check this machine's clock")]
     OutOfTime(&'static str),
+}
+
+impl From<SvidError> for CertificateError {
+    fn from(error: SvidError) -> Self {
+        Self::Svid(Box::new(error))
+    }
 }
 
 /// Reads one certificate in PEM.

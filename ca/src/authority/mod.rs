@@ -30,7 +30,8 @@ pub(crate) mod tokens;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use countersign_identity::{Bundle, SpiffeId, TrustDomain};
+use countersign_identity::svid::{SigningChain, SvidError};
+use countersign_identity::{Bundle, SpiffeId, TrustDomain, X509Svid};
 use rcgen::{Issuer, SigningKey as _, SubjectPublicKeyInfo};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Mutex, watch};
@@ -74,6 +75,8 @@ pub(crate) struct Intermediate {
     issuer: Arc<Issuer<'static, KeyHandle>>,
     key: KeyHandle,
     certificate: CertificateDer<'static>,
+    /// The certificate again, as what is above a leaf.
+    above: SigningChain,
     not_after: SystemTime,
 }
 
@@ -83,21 +86,24 @@ impl Intermediate {
     /// # Errors
     /// When the certificate is not one of an authority.
     fn new(certificate: CertificateDer<'static>, key: KeyHandle) -> Result<Self, AuthorityError> {
-        let parsed =
-            certificate::parse(&certificate).map_err(|error| AuthorityError::Certificate {
-                whose: "the intermediate".to_owned(),
-                error,
-            })?;
+        let refused = |error| AuthorityError::Certificate {
+            whose: "the intermediate".to_owned(),
+            error,
+        };
+        let parsed = certificate::parse(&certificate).map_err(refused)?;
         let (_, not_after) = certificate::validity(&parsed);
+        let above =
+            SigningChain::new(vec![certificate.clone()]).map_err(|error| refused(error.into()))?;
         Ok(Self {
             issuer: Arc::new(Issuer::from_ca_cert_der(&certificate, key.clone())?),
             key,
             certificate,
+            above,
             not_after,
         })
     }
 
-    /// Signs an SVID for `public_key`; returns the chain up to, and without, the root.
+    /// Signs a leaf for `public_key`.
     ///
     /// # Errors
     /// When the certificate cannot be made.
@@ -106,12 +112,20 @@ impl Intermediate {
         id: &SpiffeId,
         public_key: &SubjectPublicKeyInfo,
         (not_before, not_after): (SystemTime, SystemTime),
-    ) -> Result<Vec<CertificateDer<'static>>, ProfileError> {
+    ) -> Result<CertificateDer<'static>, ProfileError> {
         let params = profile::leaf(id, not_before, not_after)?;
         let (issuer, public_key) = (Arc::clone(&self.issuer), public_key.clone());
         let sign = move || Ok(params.signed_by(&public_key, &*issuer)?.into());
-        let leaf = self.key.signing(sign).await?;
-        Ok(vec![leaf, self.certificate.clone()])
+        self.key.signing(sign).await
+    }
+
+    /// The SVID of a leaf that was signed here: its chain goes up to, and without, the root. Checked as
+    /// [`X509Svid::from_chain`] does; whether a peer believes it is another question.
+    ///
+    /// # Errors
+    /// The rule that the leaf breaks.
+    pub(crate) fn svid(&self, leaf: CertificateDer<'static>) -> Result<X509Svid, SvidError> {
+        self.above.svid(leaf)
     }
 
     /// Signs a checkpoint of the issuance log, whose text is unlike any certificate.

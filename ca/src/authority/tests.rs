@@ -81,12 +81,12 @@ async fn issue(authority: &Authority, now: SystemTime) -> X509Svid {
     let id = SpiffeId::parse("spiffe://shop.example/ns/shop/sa/orders").unwrap();
     let key = csr::check(&SvidKey::generate().unwrap().csr_der().unwrap()).unwrap();
     let validity = (now, now + Duration::from_hours(1));
-    let chain = authority
-        .intermediate()
+    let intermediate = authority.intermediate();
+    let leaf = intermediate
         .sign(&id, key.public_key(), validity)
         .await
         .unwrap();
-    X509Svid::from_chain(chain).unwrap()
+    intermediate.svid(leaf).unwrap()
 }
 
 /// A data directory after its first start.

@@ -54,6 +54,7 @@ pub(crate) async fn issuance(directory: &Path, now: SystemTime) -> Issuance {
             issuer: Some("https://ids.shop.example".to_owned()),
         },
         log,
+        samples: Samples::default(),
     }
 }
 
