@@ -11,19 +11,27 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 
+use crate::roca::is_roca;
+
 /// No key that is accepted needs a longer request.
 const MAX_BYTES: usize = 16 * 1024;
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CsrError {
+pub enum CsrError {
     /// Too long to be one.
     #[error("the certification request has {0} bytes; at most {MAX_BYTES} are accepted")]
     TooLarge(usize),
     /// Not a request.
     #[error("the certification request is not PKCS #10 in DER (RFC 2986)")]
     Malformed,
+    /// A key whose private key others can find out.
+    #[error(
+        "the certification request is for an RSA key with the ROCA weakness (CVE-2017-15361): others can calculate its \
+         private key. Make a new key, in software or with a device whose firmware is mended"
+    )]
+    Roca,
     /// A key that is not issued for.
     #[error(
         "the certification request is for {0}; expected a key on P-256, P-384 or Ed25519, or RSA of 2048 to 8192 bits"
@@ -38,19 +46,19 @@ pub(crate) enum CsrError {
 }
 
 /// A public key whose private key the sender has. Made by [`check`] only.
-pub(crate) struct ProvedKey {
+pub struct ProvedKey {
     public_key: SubjectPublicKeyInfo,
     thumbprint: String,
 }
 
 impl ProvedKey {
     /// The key to certify.
-    pub(crate) fn public_key(&self) -> &SubjectPublicKeyInfo {
+    pub fn public_key(&self) -> &SubjectPublicKeyInfo {
         &self.public_key
     }
 
     /// SHA-256 of its SubjectPublicKeyInfo, in lower-case hexadecimal digits.
-    pub(crate) fn thumbprint(&self) -> &str {
+    pub fn thumbprint(&self) -> &str {
         &self.thumbprint
     }
 }
@@ -59,7 +67,7 @@ impl ProvedKey {
 ///
 /// # Errors
 /// When it cannot be read, is for a key that is not issued for, or is not signed by that key.
-pub(crate) fn check(der: &[u8]) -> Result<ProvedKey, CsrError> {
+pub fn check(der: &[u8]) -> Result<ProvedKey, CsrError> {
     if der.len() > MAX_BYTES {
         return Err(CsrError::TooLarge(der.len()));
     }
@@ -102,11 +110,13 @@ fn check_key_type(key: &x509_parser::x509::SubjectPublicKeyInfo<'_>) -> Result<(
     match key.parsed() {
         Ok(PublicKey::RSA(rsa)) if *algorithm == OID_PKCS1_RSAENCRYPTION => {
             let bits = rsa.key_size();
-            if RSA_BITS.contains(&bits) {
-                Ok(())
-            } else {
-                Err(CsrError::Key(format!("an RSA key of {bits} bits")))
+            if !RSA_BITS.contains(&bits) {
+                return Err(CsrError::Key(format!("an RSA key of {bits} bits")));
             }
+            if is_roca(rsa.modulus) {
+                return Err(CsrError::Roca);
+            }
+            Ok(())
         }
         _ => Err(CsrError::Key(format!("a key of the type {algorithm}"))),
     }
@@ -143,6 +153,25 @@ mod tests {
             let expected = hex::encode(digest(&SHA256, &key.subject_public_key_info()));
             assert_eq!(proved.thumbprint(), expected);
         }
+    }
+
+    #[test]
+    fn an_rsa_key_with_the_roca_weakness_is_refused() {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let mut request = request(&key);
+        let spki = key.subject_public_key_info();
+        let (_, parsed) = x509_parser::x509::SubjectPublicKeyInfo::from_der(&spki).unwrap();
+        let Ok(PublicKey::RSA(rsa)) = parsed.parsed() else {
+            panic!("an RSA key")
+        };
+        let weak = crate::roca::tests::weakened(rsa.modulus);
+        let at = request
+            .windows(weak.len())
+            .position(|window| window == rsa.modulus)
+            .unwrap();
+        // The weakness is told before the signature, which nobody can make here.
+        request[at..at + weak.len()].copy_from_slice(&weak);
+        assert_eq!(check(&request).err(), Some(CsrError::Roca));
     }
 
     #[test]
@@ -210,6 +239,7 @@ mod tests {
         #[test]
         fn strangers_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
             prop_assert!(check(&bytes).is_err());
+            crate::laws::any_request(&bytes);
         }
     }
 }
