@@ -19,7 +19,7 @@ use crate::bundle::InvalidBundle;
 use crate::proto::attestation::Evidence as ProtoEvidence;
 use crate::proto::certificate_authority_client::CertificateAuthorityClient;
 use crate::proto::{Attestation, IssueRequest, IssueResponse, RenewalBySvid};
-use crate::transport::{ChannelError, channel, channel_over_one_connection, describe};
+use crate::transport::{ChannelError, channel_over_one_connection, channel_within, describe};
 use crate::x509_proof::{Certificate, CertificateFiles, ProofError};
 use schedule::{jitter, soon, until_renewal, until_retry};
 
@@ -262,7 +262,11 @@ impl SvidClient {
         let expected = ExpectedPeer::Id(spiffe::system::ca(store.bundle().trust_domain()));
         let csr = key.csr_der()?;
         let (channel, evidence) = match shown {
-            Shown::Plain(evidence) => (channel(&self.address, &store, expected)?, evidence),
+            Shown::Plain(evidence) => {
+                // All of it may be spent on waiting: to come again later would be to wait again.
+                let channel = channel_within(ISSUE_LIMIT, &self.address, &store, expected)?;
+                (channel, evidence)
+            }
             Shown::Certificate(certificate) => {
                 let connect = channel_over_one_connection(&self.address, &store, expected);
                 let (channel, binding) = connect.await.map_err(|error| match error {

@@ -22,7 +22,7 @@ use crate::x509_proof::ChannelBinding;
 
 pub use incoming::{Caller, Incoming, IncomingLimits, TlsIo, incoming};
 
-/// How long a connection may take to come about, TCP and TLS together.
+/// How long a connection may take to come about, TCP and TLS together, unless more is allowed for TLS.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// After how much silence a peer with calls in flight is asked whether it is still there, …
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -66,8 +66,8 @@ enum ConnectError {
     },
     #[error("{address} is not to be trusted: {source}")]
     Peer { address: Arc<str>, source: TlsError },
-    #[error("no connection with {address} within {} s", CONNECT_LIMIT.as_secs())]
-    TimedOut { address: Arc<str> },
+    #[error("no connection with {address} within {} s", limit.as_secs())]
+    TimedOut { address: Arc<str>, limit: Duration },
 }
 
 /// A gRPC channel to `address` (`host:port`), which must turn out to be `expected`. It connects
@@ -81,7 +81,21 @@ pub fn channel(
     store: &Arc<IdentityStore>,
     expected: ExpectedPeer,
 ) -> Result<Channel, ChannelError> {
-    let (endpoint, connector) = prepare(address, store, expected)?;
+    channel_within(CONNECT_LIMIT, address, store, expected)
+}
+
+/// As [`channel`], with so much time for a connection to come about. The other end's system has to answer within
+/// [`CONNECT_LIMIT`]; the rest is for a server that many come to at once, where a connection waits for its turn.
+///
+/// # Errors
+/// As [`channel`].
+pub fn channel_within(
+    limit: Duration,
+    address: &str,
+    store: &Arc<IdentityStore>,
+    expected: ExpectedPeer,
+) -> Result<Channel, ChannelError> {
+    let (endpoint, connector) = prepare(address, store, expected, limit)?;
     Ok(
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_uri| {
             let connector = connector.clone();
@@ -94,6 +108,7 @@ fn prepare(
     address: &str,
     store: &Arc<IdentityStore>,
     expected: ExpectedPeer,
+    limit: Duration,
 ) -> Result<(Endpoint, Connector), ChannelError> {
     let not_an_address = || ChannelError::Address {
         address: address.to_owned(),
@@ -112,6 +127,7 @@ fn prepare(
         tls: client_config(store, expected.clone(), ALPN)?,
         store: Arc::clone(store),
         expected,
+        limit,
     };
     Ok((endpoint, connector))
 }
@@ -126,7 +142,7 @@ pub async fn channel_over_one_connection(
     store: &Arc<IdentityStore>,
     expected: ExpectedPeer,
 ) -> Result<(Channel, ChannelBinding), ChannelError> {
-    let (endpoint, connector) = prepare(address, store, expected)?;
+    let (endpoint, connector) = prepare(address, store, expected, CONNECT_LIMIT)?;
     let failed = |error: &dyn std::fmt::Display| ChannelError::Connection {
         reason: error.to_string(),
     };
@@ -149,14 +165,15 @@ struct Connector {
     tls: Arc<ClientConfig>,
     store: Arc<IdentityStore>,
     expected: ExpectedPeer,
+    limit: Duration,
 }
 
 impl Connector {
     async fn connect(self) -> Result<TlsStream<TcpStream>, ConnectError> {
-        let address = Arc::clone(&self.address);
-        tokio::time::timeout(CONNECT_LIMIT, self.connect_unlimited())
+        let (address, limit) = (Arc::clone(&self.address), self.limit);
+        tokio::time::timeout(limit, self.connect_unlimited())
             .await
-            .unwrap_or(Err(ConnectError::TimedOut { address }))
+            .unwrap_or(Err(ConnectError::TimedOut { address, limit }))
     }
 
     async fn connect_unlimited(self) -> Result<TlsStream<TcpStream>, ConnectError> {
@@ -165,12 +182,20 @@ impl Connector {
             tls,
             store,
             expected,
+            limit,
         } = self;
         let tcp_error = |source| ConnectError::Tcp {
             address: Arc::clone(&address),
             source,
         };
-        let tcp = TcpStream::connect(&*address).await.map_err(tcp_error)?;
+        let limit = limit.min(CONNECT_LIMIT);
+        let tcp = tokio::time::timeout(limit, TcpStream::connect(&*address))
+            .await
+            .map_err(|_| ConnectError::TimedOut {
+                address: Arc::clone(&address),
+                limit,
+            })?
+            .map_err(tcp_error)?;
         tcp.set_nodelay(true).map_err(tcp_error)?;
         let stream = TlsConnector::from(tls)
             .connect(server_name(), tcp)

@@ -1,11 +1,12 @@
 //! The server's side: connections whose handshake has been done, as tonic takes them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use countersign_identity::IdentityStore;
 use countersign_identity::tls::{
@@ -32,8 +33,13 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub struct IncomingLimits {
     /// How long a handshake may take.
     pub handshake: Duration,
-    /// How many handshakes are under way at once; further connections wait in the system's queue.
+    /// How many handshakes are under way at once; further connections wait for their turn.
     pub concurrent_handshakes: usize,
+    /// How many connections wait, each with an open file; further ones wait in the system's queue, where, when that is full
+    /// too, they are not answered, and their system tries again after 1, 3 and 7 s.
+    pub waiting: usize,
+    /// How long a connection waits. Then whoever made it has given it up, or is told so by its end, and tries again later.
+    pub patience: Duration,
 }
 
 impl Default for IncomingLimits {
@@ -41,6 +47,8 @@ impl Default for IncomingLimits {
         Self {
             handshake: Duration::from_secs(10),
             concurrent_handshakes: 256,
+            waiting: 256,
+            patience: Duration::from_secs(20),
         }
     }
 }
@@ -89,12 +97,11 @@ pub fn incoming(
     };
     let (ready, connections) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(accept(
-        listener,
-        handshake,
-        limits.concurrent_handshakes.max(1),
-        ready,
-    ));
+    // Not made to yield to the handshakes as one of them: taking a connection off the system's queue costs little, and when
+    // many come at once that queue is full in no time.
+    tasks.spawn(tokio::task::unconstrained(accept(
+        listener, handshake, limits, ready,
+    )));
     Ok(Incoming {
         connections,
         _tasks: tasks,
@@ -122,19 +129,30 @@ impl Stream for Incoming {
 async fn accept(
     listener: TcpListener,
     handshake: Handshake,
-    concurrent: usize,
+    limits: IncomingLimits,
     ready: mpsc::Sender<TlsIo>,
 ) {
     let mut handshakes = JoinSet::new();
+    let mut waiting = VecDeque::new();
     loop {
         while handshakes.try_join_next().is_some() {}
-        if handshakes.len() >= concurrent {
-            handshakes.join_next().await;
-        }
-        match listener.accept().await {
-            Ok((tcp, remote_addr)) => {
+        while handshakes.len() < limits.concurrent_handshakes.max(1)
+            && let Some((tcp, remote_addr, since)) = waiting.pop_front()
+        {
+            let since: Instant = since;
+            if since.elapsed() < limits.patience {
                 handshakes.spawn(handshake.clone().run(tcp, remote_addr, ready.clone()));
+            } else {
+                // Dropped, and thereby closed: nothing has been spent on it yet.
+                tracing::debug!(%remote_addr, limit = ?limits.patience, "connection waited too long");
             }
+        }
+        let accepted = tokio::select! {
+            Some(_) = handshakes.join_next() => continue,
+            accepted = listener.accept(), if waiting.len() < limits.waiting.max(1) => accepted,
+        };
+        match accepted {
+            Ok((tcp, remote_addr)) => waiting.push_back((tcp, remote_addr, Instant::now())),
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "connection was gone before it was accepted");
             }

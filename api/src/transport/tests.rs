@@ -109,6 +109,7 @@ async fn a_half_open_client_is_let_go_and_its_place_given_on() {
     let limits = IncomingLimits {
         handshake: Duration::from_secs(2),
         concurrent_handshakes: 1,
+        ..IncomingLimits::default()
     };
     let serving = on_any_port(&ca, ClientAuth::Optional, limits).await;
     let mut silent = TcpStream::connect(serving.address).await.unwrap();
@@ -116,6 +117,37 @@ async fn a_half_open_client_is_let_go_and_its_place_given_on() {
     call(serving.address, &ca.new_store()).await.unwrap();
     let read = silent.read(&mut [0; 16]).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}
+
+#[tokio::test]
+async fn more_who_come_at_once_than_there_are_places_are_served_in_turn() {
+    let ca = TestCa::new();
+    let limits = IncomingLimits {
+        concurrent_handshakes: 2,
+        waiting: 4,
+        ..IncomingLimits::default()
+    };
+    let serving = on_any_port(&ca, ClientAuth::Optional, limits).await;
+    let store = ca.new_store();
+    let calls = (0..32).map(|_| call(serving.address, &store));
+    for answer in futures_util::future::join_all(calls).await {
+        answer.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_too_long_is_let_go_before_anything_is_spent_on_it() {
+    let ca = TestCa::new();
+    let limits = IncomingLimits {
+        handshake: Duration::from_secs(2),
+        concurrent_handshakes: 1,
+        patience: Duration::ZERO,
+        ..IncomingLimits::default()
+    };
+    let serving = on_any_port(&ca, ClientAuth::Optional, limits).await;
+    let status = call(serving.address, &ca.new_store()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    assert_eq!(ca.asked(), []);
 }
 
 #[tokio::test]
