@@ -74,6 +74,19 @@ $(KEYCLOAK):
 	cd $@.new && unzip -q *.zip && keycloak-*/bin/kc.sh build --db=dev-mem --health-enabled=false >/dev/null
 	mv $@.new/keycloak-$(KEYCLOAK_VERSION) $@ && rm -rf $@.new
 
+# Its version is that of integration/step-ca/go.mod. It talks to smart cards, and so needs their library to be built.
+STEP_CA_VERSION := 0.30.2
+STEP_CA := $(TOOLS)/step-ca-$(STEP_CA_VERSION)/step-ca
+
+.PHONY: step-ca
+step-ca: $(STEP_CA) ## Build the step-ca that the CA is compared with (once: some minutes)
+
+$(STEP_CA):
+	@$(call need,go,golang-go); $(call need,pkg-config,pkg-config)
+	@pkg-config --exists libpcsclite || { [ "$$(id -u)" = 0 ] && apt-get install --quiet --yes libpcsclite-dev; } \
+		|| { echo "libpcsclite is missing; it comes with: apt-get install libpcsclite-dev" >&2; exit 2; }
+	integration/step-ca/build $(STEP_CA_VERSION) $@
+
 # What tests need besides this workspace. Built beside the programs, since neither waits for the other.
 .PHONY: test-tools
 test-tools: kubernetes oidc-provider keycloak
@@ -127,8 +140,10 @@ bench: ## Measure against nginx and Envoy (installs them where it can)
 	$(TARGET)/release/countersign-bench
 
 .PHONY: bench-ca
-bench-ca: ## Measure the CA's issuance beside this machine's rate of signatures
-	$(CARGO) test --locked --release --package countersign-ca --bins --test speed -- --ignored --nocapture --test-threads 1
+bench-ca: step-ca ## Measure the CA beside this machine's rate of signatures and step-ca, and 10,000 sidecars at once
+	$(CARGO) build --locked --release --bins -p countersign-ca -p countersign-proxy -p countersign-integration
+	$(TARGET)/release/countersign-bench-ca --step-ca $(STEP_CA)
+	$(CARGO) test --locked --release --package countersign-ca --bins -- --ignored --nocapture --test-threads 1 issue::speed
 
 .PHONY: bench-policy
 bench-policy: ## Measure policy decisions, by themselves and beside Cedar, Rego and Envoy

@@ -24,7 +24,7 @@ use crate::x509_proof::{Certificate, CertificateFiles, ProofError};
 use schedule::{jitter, soon, until_renewal, until_retry};
 
 /// How long the CA may take to answer.
-const ISSUE_LIMIT: Duration = Duration::from_secs(30);
+const ISSUE_LIMIT: Duration = Duration::from_secs(60);
 /// The longest JWT that is read from a file, in bytes.
 const MAX_JWT: u64 = 64 * 1024;
 /// The longest sleep before the wall clock is looked at again: timers do not run while a machine

@@ -16,7 +16,7 @@ use countersign_identity::keys::FollowError;
 use countersign_identity::tls::{ClientAuth, TlsError, server_config};
 use prometheus_client::registry::Registry;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -35,6 +35,7 @@ use crate::issue::{Issuance, Samples};
 use crate::key_status::KeyStatus;
 use crate::log::{IssuanceLog, LogError};
 use crate::metrics::{AuthorityMetrics, LogMetrics, Metrics};
+use crate::open_files;
 use crate::own_svid::{self, OwnSvidError};
 use crate::service::Service;
 use crate::store::{Store, StoreError};
@@ -45,6 +46,8 @@ use crate::web::{self, bundle, oidc};
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
 /// How often it is looked whether an intermediate has been installed.
 const INSTALL_INTERVAL: Duration = Duration::from_secs(1);
+/// Connections that the system takes while this process is busy; as many as Linux allows unless told otherwise.
+const BACKLOG: u32 = 4096;
 /// How long a call may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long calls under way may go on after the signal to stop.
@@ -212,12 +215,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), AppError> {
     let operator = tokio::spawn(ops::serve(ops_listener, operator, closed(ops_stopped)));
 
     tracing::info!(%address, %ops_address, trust_domain = %config.trust_domain, "ready to issue");
-    let incoming = incoming(
-        listener,
-        &store,
-        ClientAuth::Optional,
-        IncomingLimits::default(),
-    )?;
+    let limits = IncomingLimits {
+        waiting: open_files::for_waiting_connections(),
+        ..IncomingLimits::default()
+    };
+    let incoming = incoming(listener, &store, ClientAuth::Optional, limits)?;
     let service = CertificateAuthorityServer::new(Service::new(issuance, metrics))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let server = tonic::transport::Server::builder()
@@ -326,12 +328,19 @@ async fn listen(
     address: SocketAddr,
     field: &'static str,
 ) -> Result<(TcpListener, SocketAddr), AppError> {
-    let bind = async {
-        let listener = TcpListener::bind(address).await?;
+    let bind = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // Connections that ended a moment ago, those of a CA before, do not keep the address.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         Ok((listener, address))
     };
-    bind.await.map_err(|error| AppError::Listen {
+    bind().map_err(|error| AppError::Listen {
         address,
         field,
         error,

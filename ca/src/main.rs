@@ -13,6 +13,7 @@ mod key_status;
 mod kube_api;
 mod log;
 mod metrics;
+mod open_files;
 mod own_svid;
 mod refusal;
 mod root_command;

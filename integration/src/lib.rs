@@ -5,6 +5,7 @@
 
 pub mod clients;
 pub mod http;
+pub mod issuer;
 pub mod kubernetes;
 pub mod loopback;
 pub mod mesh;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::http;
+use crate::issuer::Issuer;
 use crate::loopback::Loopback;
 use crate::process::Program;
 use crate::programs::program;
@@ -119,6 +120,40 @@ impl Mesh {
         self.write(name, &format!("{text}{more}"))
     }
 
+    /// Has the CA believe an issuer, and these workloads show its tokens, from `NAME.jwt`, in place of join tokens.
+    ///
+    /// # Errors
+    /// A configuration cannot be read or written.
+    pub fn attest_by(&self, issuer: &Issuer, workloads: &[&str]) -> io::Result<()> {
+        self.write("jwks.json", &issuer.jwks())?;
+        let believed = Issuer::config(&self.path("jwks.json").to_string_lossy(), TRUST_DOMAIN);
+        let issuers = believed.get("issuers").map(ToString::to_string);
+        let issuers = issuers.unwrap_or_default();
+        self.append("ca.yaml", &format!("issuers: {issuers}\n"))?;
+        for workload in workloads {
+            let config = format!("{workload}.yaml");
+            let by_token = fs::read_to_string(self.path(&config))?;
+            let [old, new] = [
+                format!("joinTokenFile: {workload}.token"),
+                format!("jwtFile: {workload}.jwt"),
+            ];
+            self.write(&config, &by_token.replace(&old, &new))?;
+        }
+        Ok(())
+    }
+
+    /// The CA, for its clients.
+    #[must_use]
+    pub fn ca(&self) -> SocketAddr {
+        self.address(CORE, 15010)
+    }
+
+    /// The CA's operator endpoint.
+    #[must_use]
+    pub fn ca_ops(&self) -> SocketAddr {
+        self.address(CORE, 15011)
+    }
+
     /// An address of the mesh.
     #[must_use]
     pub fn address(&self, host: u8, port: u16) -> SocketAddr {
@@ -154,12 +189,6 @@ impl Mesh {
         )?;
         until_ready("the control plane", self.control_ops())?;
         Ok(control)
-    }
-
-    /// Where the CA is asked.
-    #[must_use]
-    pub fn ca(&self) -> SocketAddr {
-        self.address(CORE, 15010)
     }
 
     /// The records of the issuance log, the oldest first.

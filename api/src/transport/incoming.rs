@@ -48,7 +48,7 @@ impl Default for IncomingLimits {
             handshake: Duration::from_secs(10),
             concurrent_handshakes: 256,
             waiting: 256,
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(45),
         }
     }
 }

@@ -210,7 +210,9 @@ mod tests {
         let partner = TestAuthority::new(&TrustDomain::parse("partner").unwrap()).unwrap();
         let id = SpiffeId::parse("spiffe://partner/a").unwrap();
         let (svid, _) = partner.svid(&id, now() - HOUR..=now() + HOUR).unwrap();
-        store.set_foreign_bundles([partner.bundle().unwrap()]).unwrap();
+        store
+            .set_foreign_bundles([partner.bundle().unwrap()])
+            .unwrap();
         let peer = PeerIdentity::verified(svid, &store, now()).unwrap();
         // Our own bundle changes, and has nothing to say of it.
         let td = authority.bundle().unwrap().trust_domain().clone();
