@@ -16,7 +16,9 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, Signer};
-use rustls::{ClientConnection, InconsistentKeys, ServerConnection, SignatureScheme};
+use rustls::{
+    ClientConnection, ConnectionCommon, InconsistentKeys, ServerConnection, SignatureScheme,
+};
 use zeroize::Zeroizing;
 
 use crate::proto::X509Proof;
@@ -42,12 +44,7 @@ impl ChannelBinding {
     /// # Errors
     /// The handshake is not complete.
     pub fn of_accepted(connection: &ServerConnection) -> Result<Self, rustls::Error> {
-        let bytes = [0; BINDING_BYTES];
-        Ok(Self(connection.export_keying_material(
-            bytes,
-            LABEL,
-            Some(&[]),
-        )?))
+        Self::of(connection)
     }
 
     /// Of a connection that this process has made.
@@ -55,12 +52,13 @@ impl ChannelBinding {
     /// # Errors
     /// The handshake is not complete.
     pub fn of_connected(connection: &ClientConnection) -> Result<Self, rustls::Error> {
+        Self::of(connection)
+    }
+
+    fn of<Side>(connection: &ConnectionCommon<Side>) -> Result<Self, rustls::Error> {
         let bytes = [0; BINDING_BYTES];
-        Ok(Self(connection.export_keying_material(
-            bytes,
-            LABEL,
-            Some(&[]),
-        )?))
+        let bytes = connection.export_keying_material(bytes, LABEL, Some(&[]))?;
+        Ok(Self(bytes))
     }
 
     /// One that a test has made up.

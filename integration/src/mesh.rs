@@ -191,6 +191,22 @@ impl Mesh {
         Ok(control)
     }
 
+    /// Runs `countersign-ca root …`: whether it succeeded, and what it said, JSON on success.
+    ///
+    /// # Errors
+    /// It cannot be run.
+    pub fn root(&self, arguments: &[&str]) -> io::Result<(bool, String)> {
+        let output = Command::new(program("countersign-ca")?)
+            .arg("root")
+            .args(arguments)
+            .args(["-o", "json", "--config"])
+            .arg(self.path("ca.yaml"))
+            .output()?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        Ok((output.status.success(), said))
+    }
+
     /// The records of the issuance log, the oldest first.
     ///
     /// # Errors

@@ -16,7 +16,6 @@ use countersign_integration::mesh::{
     Mesh, PATIENCE, TRUST_DOMAIN, Workload, eventually, metric, until_ready,
 };
 use countersign_integration::process::Program;
-use countersign_integration::programs::program;
 use serde_json::Value;
 
 const PARTNER: &str = "partner.example";
@@ -239,22 +238,6 @@ fn serve(address: SocketAddr) {
     });
 }
 
-/// `countersign-ca root …` of the partner: whether it succeeded, and what it said.
-fn root(mesh: &Mesh, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(program("countersign-ca").unwrap())
-        .arg("root")
-        .args(arguments)
-        .args(["-o", "json", "--config"])
-        .arg(mesh.path("ca.yaml"))
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
-}
-
 /// Calls that go on in the background until they are dropped.
 struct Calls {
     made: Arc<AtomicU64>,
@@ -335,13 +318,16 @@ fn meshes_that_follow_each_other_call_each_other_through_a_rotation_and_no_longe
     let calls = Calls::start(meshes.outbound());
     calls.until_more("before");
     let before = followed(shop)["sequence"].as_u64().unwrap();
-    let (prepared, said) = root(partner, &["prepare"]);
+    let (prepared, said) = partner.root(&["prepare"]).unwrap();
     assert!(prepared, "{said}");
     eventually("both roots to be known", || {
         followed(shop)["x509Authorities"] == 2
     })
     .unwrap();
-    eventually("the step to be safe", || root(partner, &["activate"]).0).unwrap();
+    eventually("the step to be safe", || {
+        partner.root(&["activate"]).unwrap().0
+    })
+    .unwrap();
     let ops = partner.address(BILLING.host, 15020);
     let renewed = |ops: SocketAddr, before: f64| {
         eventually("a sidecar to renew", || {
@@ -350,7 +336,7 @@ fn meshes_that_follow_each_other_call_each_other_through_a_rotation_and_no_longe
         .unwrap();
     };
     let expiry = metric(ops, NOT_AFTER).unwrap();
-    let (tainted, said) = root(partner, &["taint"]);
+    let (tainted, said) = partner.root(&["taint"]).unwrap();
     assert!(tainted, "{said}");
     renewed(ops, expiry);
     calls.until_more("after taint");
@@ -358,7 +344,7 @@ fn meshes_that_follow_each_other_call_each_other_through_a_rotation_and_no_longe
     let ops = shop.address(WEB.host, 15020);
     renewed(ops, metric(ops, NOT_AFTER).unwrap());
     calls.until_more("on a new connection");
-    let (revoked, said) = root(partner, &["revoke", "--force"]);
+    let (revoked, said) = partner.root(&["revoke", "--force"]).unwrap();
     assert!(revoked, "{said}");
     eventually("the old root to be forgotten", || {
         followed(shop)["x509Authorities"] == 1

@@ -4,7 +4,6 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -19,7 +18,6 @@ use countersign_identity::{Bundle, IdentityStore, TrustDomain};
 use countersign_integration::mesh::{
     Mesh, PATIENCE, TRUST_DOMAIN, Workload, eventually, metric, until_ready,
 };
-use countersign_integration::programs::program;
 use countersign_integration::shop::{self, ORDERS, POLICY};
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
@@ -183,24 +181,8 @@ async fn one_http2(client: h2::client::SendRequest<Bytes>) -> Result<(), String>
     Ok(())
 }
 
-/// `countersign-ca root …`: whether it succeeded, and what it said.
-fn root(mesh: &Mesh, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(program("countersign-ca").unwrap())
-        .arg("root")
-        .args(arguments)
-        .args(["-o", "json", "--config"])
-        .arg(mesh.path("ca.yaml"))
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (
-        output.status.success(),
-        String::from_utf8_lossy(&said).into_owned(),
-    )
-}
-
 fn status(mesh: &Mesh) -> Value {
-    let (succeeded, said) = root(mesh, &["status"]);
+    let (succeeded, said) = mesh.root(&["status"]).unwrap();
     assert!(succeeded, "{said}");
     serde_json::from_str(&said).unwrap()
 }
@@ -301,11 +283,14 @@ fn a_root_is_replaced_without_a_failed_call_and_the_old_one_is_refused_in_the_en
     ));
     calls.until_more("before");
 
-    let (prepared, said) = root(&mesh, &["prepare"]);
+    let (prepared, said) = mesh.root(&["prepare"]).unwrap();
     assert!(prepared, "{said}");
-    let (early, said) = root(&mesh, &["activate"]);
+    let (early, said) = mesh.root(&["activate"]).unwrap();
     assert!(!early && said.contains("is safe from"), "{said}");
-    eventually("the step to be safe", || root(&mesh, &["activate"]).0).unwrap();
+    eventually("the step to be safe", || {
+        mesh.root(&["activate"]).unwrap().0
+    })
+    .unwrap();
     assert_eq!(phases(&mesh), ["old", "active"]);
     calls.until_more("after activate");
 
@@ -314,7 +299,7 @@ fn a_root_is_replaced_without_a_failed_call_and_the_old_one_is_refused_in_the_en
     late.set_bundle(both).unwrap();
     let ops = [ORDERS, PAYMENTS, WEB].map(|workload| mesh.address(workload.host, 15020));
     let renewed_before = ops.map(|ops| metric(ops, NOT_AFTER).unwrap());
-    let (tainted, said) = root(&mesh, &["taint"]);
+    let (tainted, said) = mesh.root(&["taint"]).unwrap();
     assert!(tainted, "{said}");
     for (ops, before) in ops.into_iter().zip(renewed_before) {
         eventually("a sidecar to renew", || {
@@ -333,13 +318,13 @@ fn a_root_is_replaced_without_a_failed_call_and_the_old_one_is_refused_in_the_en
     calls.until_more("after taint");
 
     // The one who does not hear has a valid SVID: the CA knows.
-    let (revoked, said) = root(&mesh, &["revoke"]);
+    let (revoked, said) = mesh.root(&["revoke"]).unwrap();
     assert!(
         !revoked && said.contains("the issuance log shows"),
         "{said}"
     );
     calls.until_more("after everybody has renewed");
-    let (revoked, said) = root(&mesh, &["revoke", "--force"]);
+    let (revoked, said) = mesh.root(&["revoke", "--force"]).unwrap();
     assert!(revoked, "{said}");
     assert_eq!(phases(&mesh), ["revoked", "active"]);
     assert_eq!(bundle(&mesh).x509_authorities().len(), 1);
